@@ -1,0 +1,667 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy>=1.26"]
+# ///
+"""A recurrent neural network (RNN) that learns to write, one character after another, in NumPy alone.
+
+The network reads a character x_t (one-hot, M different ones), updates its hidden state h_t (H numbers) and says with
+y_t which character it expects next:
+
+    h_t = tanh(Wxh x_t + Whh h_{t-1} + bh)          y_t = Why h_t + by          p_t = softmax(y_t)
+
+            x_t ---Wxh---> (+) ---tanh---> h_t ---Why---> y_t ---softmax---> p_t
+                            ^               |
+                            +-----Whh-------+ one step later
+
+It is trained by back-propagation through time (BPTT), written out by hand below, and by Adagrad.
+
+    python rnn-numpy.py                                  train a minute on the story in data/, then write
+    python rnn-numpy.py --data my.txt --save my.npz      train on a text of yours and keep the result
+    python rnn-numpy.py --load my.npz --iters 0          write more
+    python rnn-numpy.py --help                           every flag
+
+Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters in the vocabulary.
+Activations keep the batch as columns, as the equations do: h_t is (H, B). Siblings: lstm-numpy.py, dnc-numpy.py.
+"""
+# ---- common: imports (this block is the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
+import argparse
+import hashlib
+import io
+import math
+import os
+import re
+import signal
+import sys
+import time
+import types
+import zipfile
+
+# One BLAS thread: products this small lose more by handing work to a second thread than they gain (bench/README.md).
+# NumPy reads these when it is imported, so they stand above the import; what the user has set, stays.
+for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import numpy as np
+# ---- end of common: imports ----
+
+MODEL = "rnn"
+SIZES = {"hidden": (128, "H, the number of hidden units")}                         # flag: (default, meaning)
+DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "check_interval": 2000}   # chosen by measurement
+
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+def param_shapes(M, hidden):
+    """Names and shapes of the parameters, as in the article; biases are columns."""
+    H = hidden
+    return {"Wxh": (H, M),      # character to hidden
+            "Whh": (H, H),      # hidden to hidden, one step later
+            "Why": (M, H),      # hidden to output
+            "bh": (H, 1),
+            "by": (M, 1)}
+
+
+def init_params(params, rng):
+    """Small random weights, biases 0."""
+    for name, p in params.items():
+        p[:] = rng.standard_normal(p.shape) * 0.01 if name.startswith("W") else 0
+
+
+def state_shapes(B, hidden):
+    """Names and shapes of what is carried from one window to the next; the last axis is the stream."""
+    return {"h": (hidden, B)}
+
+
+def window_shapes(S, B, hidden):
+    """Names and shapes of the arrays that one window of S steps needs, forward and backward."""
+    H = hidden
+    return {"a": (S, H, B),             # Wxh x_t + bh, then the gradient with respect to tanh's argument
+            "h": (S + 1, H, B),         # h[0] is the incoming state, h[t + 1] the state after step t
+            "hcols": (H, S + 1, B),     # the same, steps side by side
+            "dh": (S, H, B),            # gradient of h_t: first from the output, in the loop from step t + 1 too
+            "dhnext": (H, B),           # the part from step t + 1
+            "dtanh": (S, H, B),         # derivative of tanh
+            "acols": (H, S, B)}         # a or its gradient, steps side by side
+
+
+def window_steps(w):
+    """The views that each step of the two loops uses, made once per window and not once per step (10 % of the time)."""
+    w.forward = list(zip(w.a, w.h, w.h[1:]))
+    w.backward = list(zip(w.dh, w.dtanh, w.a))[::-1]
+
+
+def forward(params, inputs, state, window=None):
+    """Run S steps of B streams. Training, scoring and sampling all use this one function.
+
+    inputs: (S, B) character numbers. state: see state_shapes. window: as returned by an earlier call, to be written over.
+    Returns the logits y (M, S, B), the state after the last step, and the window, which backward needs.
+    """
+    Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
+    (S, B), (M, H) = inputs.shape, Why.shape
+    w = window_for(window, Whh.dtype, S, B, hidden=H)
+    w.inputs, w.h[0] = inputs, state["h"]
+
+    gather_columns(Wxh + bh, inputs, w.acols, out=w.a)      # Wxh x_t + bh, for all steps at once
+    for a, hprev, h in w.forward:
+        np.dot(Whh, hprev, out=h)                           # h_t = tanh(Wxh x_t + Whh h_{t-1} + bh)
+        h += a
+        np.tanh(h, out=h)
+
+    side_by_side(w.h, out=w.hcols)
+    y = np.dot(Why, w.hcols[:, 1:].reshape(H, S * B)) + by  # y_t = Why h_t + by, for all steps at once
+    return y.reshape(M, S, B), {"h": w.h[S].copy()}, w
+
+
+def backward(params, window, dlogits, dstate):
+    """Back-propagation through time: the lines of forward in mirror order, each one differentiated.
+
+    dlogits: gradient of the loss with respect to the logits (M, S, B); dstate: with respect to the state after the last
+    step. Returns the gradients of all parameters, and the gradient of the incoming state.
+    """
+    Whh, Why, w = params["Whh"], params["Why"], window
+    (M, S, B), H = dlogits.shape, Whh.shape[1]
+    grads = Params(param_shapes(M, H), Whh.dtype)
+
+    dy = dlogits.reshape(M, S * B)                          # backprop into y_t = Why h_t + by
+    np.dot(dy, w.hcols[:, 1:].reshape(H, S * B).T, out=grads["Why"])
+    np.sum(dy, axis=1, keepdims=True, out=grads["by"])
+    step_by_step(np.dot(Why.T, dy), out=w.dh)
+
+    np.multiply(w.h[1:], w.h[1:], out=w.dtanh)              # tanh' = 1 - tanh^2, for all steps at once
+    np.subtract(1, w.dtanh, out=w.dtanh)
+    w.dhnext[:] = dstate["h"]
+    for dh, dtanh, da in w.backward:
+        dh += w.dhnext
+        np.multiply(dh, dtanh, out=da)                      # through h_t = tanh(a_t)
+        np.dot(Whh.T, da, out=w.dhnext)                     # to h_{t-1}
+
+    side_by_side(w.a, out=w.acols)                          # a_t = Wxh x_t + Whh h_{t-1} + bh, for all steps at once
+    da = w.acols.reshape(H, S * B)
+    np.dot(da, w.hcols[:, :S].reshape(H, S * B).T, out=grads["Whh"])
+    scatter_columns(da, w.inputs, out=grads["Wxh"])
+    np.sum(da, axis=1, keepdims=True, out=grads["bh"])
+    return grads, {"h": w.dhnext.copy()}
+
+
+# ---- common: numbers ----
+class Params(dict):
+    """Named arrays that are views of one flat vector: Adagrad, a gradient check or a sum over workers is one operation."""
+
+    def __init__(self, shapes, dtype):
+        super().__init__()
+        self.flat = np.zeros(sum(map(math.prod, shapes.values())), dtype)
+        end = 0
+        for name, shape in shapes.items():
+            start, end = end, end + math.prod(shape)
+            self[name] = self.flat[start:end].reshape(shape)
+
+
+def zeros(shapes, dtype):
+    """A dict of arrays of zeros."""
+    return {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+
+
+def window_for(window, dtype, S, B, **sizes):
+    """The given window if it has these sizes, else a new one. Memory that is used again costs no page faults: + 5 to 20 %."""
+    key = (np.dtype(dtype), S, B, sizes)
+    if window is None or window.key != key:
+        window = types.SimpleNamespace(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
+        window_steps(window)
+    return window
+
+
+def side_by_side(x, out):
+    """(S, n, B) to (n, S, B): what the loop has written step by step becomes the columns of one matrix product."""
+    np.copyto(out, x.transpose(1, 0, 2))
+
+
+def step_by_step(x, out):
+    """(n, S * B) to (S, n, B): the way back."""
+    S, n, B = out.shape
+    np.copyto(out, x.reshape(n, S, B).transpose(1, 0, 2))
+
+
+def gather_columns(W, ids, work, out):
+    """out[t, :, b] = W[:, ids[t, b]]: the product of W and a one-hot x_t is a column of W. work: room, as large as out."""
+    S, n, B = out.shape
+    rows = np.take(np.ascontiguousarray(W.T), ids.ravel(), axis=0, out=work.reshape(S * B, n), mode="clip")
+    np.copyto(out, rows.reshape(S, B, n).transpose(0, 2, 1))
+
+
+def scatter_columns(d, ids, out):
+    """The gradient of gather_columns: out[:, k] = sum of the columns of d (n, S * B) at which the character is k.
+
+    That is the product of d and the one-hot inputs; characters that do not occur in this window are left out of it.
+    """
+    present = np.flatnonzero(np.bincount(ids.ravel()))
+    one_hot = ids.reshape(-1, 1) == present
+    out[:] = 0
+    out[:, present] = np.dot(d, one_hot.astype(d.dtype))
+
+
+def cross_entropy(logits, targets):
+    """-log softmax(logits)[target] for each character, in nats (S, B), and the gradient of their sum (M, S, B)."""
+    M, S, B = logits.shape
+    z = logits.reshape(M, S * B)
+    z = z - z.max(axis=0)                                   # softmax is the same, and exp cannot overflow
+    at_target = targets.ravel(), np.arange(S * B)
+    nats = -z[at_target]
+    np.exp(z, out=z)
+    total = z.sum(axis=0)
+    nats += np.log(total)
+    z /= total                                              # softmax
+    z[at_target] -= 1
+    return nats.reshape(S, B), z.reshape(M, S, B)
+
+
+def adagrad(p, d, mem, lr):
+    """Adagrad (Duchi et al. 2011): each number's step shrinks with the sum of its squared gradients, mem."""
+    step = d * d
+    mem += step
+    np.add(mem, 1e-8, out=step)
+    np.sqrt(step, out=step)
+    np.divide(d, step, out=step)
+    step *= lr
+    p -= step
+
+
+def generator(seed, *key):
+    """A random generator for one purpose: (0,) weights, (1, stream, jump), (2, iteration) samples. None disturbs another."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+# ---- end of common: numbers ----
+
+
+# ---- common: text ----
+class Failure(Exception):
+    """What the user reads instead of a traceback: one line, and the exit status."""
+
+    def __init__(self, message, status=2):
+        super().__init__(" ".join(str(message).split()))
+        self.status = status
+
+
+def read_text(path, encoding):
+    """The characters of a file. Newlines become \n, but not with latin-1, which takes bytes one to one."""
+    try:
+        if os.path.getsize(path) > 10e6:
+            print(f"reading {path}, {os.path.getsize(path):,} bytes", flush=True)
+        raw = open(path, encoding=encoding, newline="" if encoding == "latin-1" else None)
+        with raw:
+            return raw.read().removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise Failure(f"no text at {path}: name one with --data FILE (any plain text will do; data/README.md lists some)")
+    except UnicodeDecodeError as e:
+        raise Failure(f"{path} is not {encoding} at byte {e.start:,} ({e.reason}): try --encoding latin-1")
+    except (OSError, LookupError, ValueError) as e:
+        raise Failure(f"cannot read {path}: {e}")
+
+
+def encode(text, vocab, name):
+    """Characters to their numbers in vocab (a sorted list), in the smallest unsigned type; and the text's sha256."""
+    lacking = sorted(set(text) - set(vocab))
+    if lacking:
+        shown = " ".join(map(ascii, lacking[:20])) + (" ..." if len(lacking) > 20 else "")
+        raise Failure(f"{name}: {len(lacking)} different characters are not in the vocabulary: {shown}")
+    codes = np.array([ord(c) for c in vocab])
+    table = np.zeros(codes[-1] + 1, np.min_scalar_type(len(vocab) - 1))
+    table[codes] = np.arange(len(vocab))
+    ids, digest = np.empty(len(text), table.dtype), hashlib.sha256()
+    for start in range(0, len(text), 1 << 20):              # in pieces: a piece takes four bytes a character
+        piece = text[start:start + (1 << 20)].encode("utf-32-le", "surrogatepass")
+        digest.update(piece)
+        ids[start:start + (1 << 20)] = table[np.frombuffer(piece, "<u4")]
+    return ids, digest.digest()
+
+
+def next_window(ids, run, S):
+    """The next S characters of each stream and those that follow them: inputs and targets, (S, B) each.
+
+    A stream that has no whole window left jumps to a random place and starts from zero state; the others do not notice.
+    """
+    for b in np.flatnonzero(run.position + S >= len(ids)):
+        run.position[b] = generator(run.seed, 1, b, run.jumps[b]).integers(len(ids) - S)
+        run.jumps[b] += 1
+        for value in run.state.values():
+            value[..., b] = 0
+    window = ids[run.position + np.arange(S + 1)[:, None]].astype(np.intp)
+    run.position += S
+    return window[:-1], window[1:]
+# ---- end of common: text ----
+
+
+# ---- common: scoring and sampling ----
+def score(run, ids, start, stop):
+    """Bits per character over ids[start:], each predicted from those before it; nan if stop says so.
+
+    The text is cut into 64 segments that are read side by side from zero state, so the figure does not depend on the
+    batch. The first character of a segment has the last one of the segment before as its only context.
+    """
+    edges = np.linspace(start, len(ids), 64 + 1).astype(np.intp)
+    first, last = edges[:-1], edges[1:]
+    state, window, nats = zeros(state_shapes(64, **run.sizes), run.dtype), None, 0.0
+    if len(ids) - start > 1e6:
+        print(f"scoring {len(ids) - start:,} held-out characters", flush=True)
+    for t in range(0, (last - first).max(), 25):
+        at = first + t + np.arange(25)[:, None]
+        targets = ids[np.minimum(at, len(ids) - 1)].astype(np.intp)
+        inputs = ids[np.minimum(at, len(ids)) - 1].astype(np.intp)
+        logits, state, window = forward(run.params, inputs, state, window)
+        nats += float(cross_entropy(logits, targets)[0][at < last].sum(dtype=np.float64))
+        if stop.signal:
+            return math.nan
+    return nats / math.log(2) / (len(ids) - start)
+
+
+def sample(run, prime, length, temperature, stop):
+    """Let the network write: after prime, draw length characters from softmax(y / temperature), each the next input."""
+    rng = generator(run.seed, 2, run.iter)
+    state, window = zeros(state_shapes(1, **run.sizes), run.dtype), None
+    ids = [run.vocab.index(c) for c in prime]
+    for t in range(len(prime) + length - 1):
+        logits, state, window = forward(run.params, np.array([[ids[t]]]), state, window)
+        if stop.signal:
+            break
+        if t + 1 == len(ids):
+            z = logits.ravel().astype(np.float64)
+            z -= z.max()
+            if temperature == 0:
+                ids.append(int(z.argmax()))
+            else:
+                p = np.cumsum(np.exp(z / temperature))
+                ids.append(min(int(np.searchsorted(p, rng.random() * p[-1], side="right")), len(p) - 1))
+    return "".join(run.vocab[i] for i in ids[len(prime):])
+
+
+def show(text):
+    """Print a sample; control characters are spelt out, so that no text can steer a terminal."""
+    print("----", re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text), "----", sep="\n", flush=True)
+# ---- end of common: scoring and sampling ----
+
+
+# ---- common: checkpoints ----
+WHOLE, REAL = ("batchsize", "seqlength", "seed", "iter"), ("lr", "val", "smooth", "seconds", "best")
+
+
+def layout(sizes, batchsize, M, dtype):
+    """Names, shapes and types of all that a checkpoint holds; parameters stand under their own names."""
+    params = param_shapes(M, **sizes)
+    arrays = {**params, **{"adagrad_" + name: shape for name, shape in params.items()},
+              **{"state_" + name: shape for name, shape in state_shapes(batchsize, **sizes).items()}}
+    return {**{name: (shape, np.dtype(dtype)) for name, shape in arrays.items()},
+            **{name: ((batchsize,), np.dtype(np.int64)) for name in ("position", "jumps")},
+            **{name: ((), np.dtype(np.int64)) for name in (*SIZES, *WHOLE)},
+            **{name: ((), np.dtype(np.float64)) for name in REAL},
+            "vocabulary": ((M,), np.dtype(np.uint32)), "digest": ((32,), np.dtype(np.uint8)),
+            "model": ((), np.array(MODEL).dtype)}
+
+
+def save(run, path):
+    """Write all of run to path as .npz, through path.tmp: at any moment path holds the last good checkpoint whole."""
+    arrays = {**run.params, **{"adagrad_" + name: value for name, value in run.mem.items()},
+              **{"state_" + name: value for name, value in run.state.items()}, **run.sizes,
+              **{name: getattr(run, name) for name in ("position", "jumps", *WHOLE, *REAL)},
+              "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest), "model": MODEL}
+    expected = layout(run.sizes, run.batchsize, len(run.vocab), run.dtype)
+    try:
+        with open(path + ".tmp", "wb") as file:
+            np.savez(file, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype) in expected.items()})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+    except OSError as e:
+        if os.path.isfile(path + ".tmp"):
+            os.remove(path + ".tmp")
+        raise Failure(f"cannot save {path}: {e.strerror or e}", status=1)
+
+
+def read_arrays(path):
+    """The arrays of an .npz file from anywhere: nothing is unpacked, unpickled or allocated beyond the file's own size."""
+    arrays, limit = {}, os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            limit -= member.file_size
+            if member.compress_type != zipfile.ZIP_STORED or limit < 0:
+                raise ValueError(f"{member.filename} is packed")
+            data = archive.read(member)                     # this checks the sum, too
+            header = io.BytesIO(data)
+            if np.lib.format.read_magic(header) != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+            if fortran or dtype.hasobject:
+                raise ValueError(f"{member.filename} holds {dtype}")
+            arrays[member.filename.removesuffix(".npy")] = np.frombuffer(data[header.tell():], dtype).reshape(shape)
+    return arrays
+
+
+def load(path):
+    """The run that save wrote to path, or a Failure that says what is wrong with the file."""
+    try:
+        arrays = read_arrays(path)
+        if arrays["model"] != MODEL:
+            raise ValueError(f"it holds the model {ascii(str(arrays['model'])[:20])}")
+        run = types.SimpleNamespace(**{name: arrays[name].item() for name in (*WHOLE, *REAL)}, dtype=arrays["by"].dtype)
+        run.sizes = {name: arrays[name].item() for name in SIZES}
+        if run.dtype not in (np.float32, np.float64) or min(run.batchsize, run.seqlength, *run.sizes.values()) < 1:
+            raise ValueError("sizes or types are not those of a model")
+        expected = layout(run.sizes, run.batchsize, arrays["by"].size, run.dtype)
+        if arrays.keys() != expected.keys():
+            raise ValueError(f"names differ: {ascii(sorted(arrays.keys() ^ expected.keys())[:3])}")
+        for name, (shape, dtype) in expected.items():
+            value = arrays[name]
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {dtype} {shape}")
+            if dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"{name} is not finite")
+            if dtype.kind == "i" and not (0 <= value.min() and value.max() < 2**62):
+                raise ValueError(f"{name} is out of range")
+        codes = arrays["vocabulary"].astype(np.int64)
+        if len(codes) < 2 or (np.diff(codes) <= 0).any() or codes[-1] > sys.maxunicode:
+            raise ValueError("the vocabulary is not sorted")
+        run.vocab, run.digest = list(map(chr, codes)), arrays["digest"].tobytes()
+        run.params, run.mem = (Params(param_shapes(len(codes), **run.sizes), run.dtype) for _ in range(2))
+        for name in run.params:
+            run.params[name][:], run.mem[name][:] = arrays[name], arrays["adagrad_" + name]
+        run.state = {name: arrays["state_" + name].copy() for name in state_shapes(1, **run.sizes)}
+        run.position, run.jumps = arrays["position"].copy(), arrays["jumps"].copy()
+        return run
+    except FileNotFoundError:
+        raise Failure(f"no checkpoint at {path}")
+    except Exception as e:                                  # a damaged archive raises a dozen kinds
+        raise Failure(f"{path} is not a usable {MODEL} checkpoint: {e or type(e).__name__}")
+# ---- end of common: checkpoints ----
+
+
+# ---- common: training ----
+class Stop:
+    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, a second ends the process at once."""
+
+    def __init__(self):
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle)
+
+    def handle(self, number, frame):
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+
+
+def train(run, ids, heldout, args, stop):
+    """Train until --iters or --timelimit is reached or stop is signalled; print, log, check and save on the way."""
+    begin, before, spent, characters, window = time.perf_counter(), run.seconds, 0.0, 0, None
+    last, best = run.iter + args.iters, os.path.splitext(args.save or "")
+    untouched = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)     # no gradient comes from beyond the window
+    log = open_log(run, args)
+    done = False
+    while not done:
+        start = time.perf_counter()
+        inputs, targets = next_window(ids[:heldout], run, run.seqlength)
+        logits, run.state, window = forward(run.params, inputs, run.state, window)
+        nats, dlogits = cross_entropy(logits, targets)
+        grads, _ = backward(run.params, window, dlogits, untouched)
+        bpc = float(nats.mean()) / math.log(2)
+        adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
+        run.iter += 1
+        if not (math.isfinite(bpc) and math.isfinite(run.mem.flat.max())):
+            raise Failure(f"loss or gradient is not finite in iteration {run.iter}; a smaller --lr helps. "
+                          "Checkpoints saved before are untouched", status=1)
+        run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article; it starts at 0, so:
+        smooth = run.smooth / (1 - 0.999 ** run.iter)
+        spent += time.perf_counter() - start
+        characters += nats.size
+        run.seconds = before + time.perf_counter() - begin
+
+        done = run.iter == last or run.seconds - before >= args.timelimit or stop.signal
+        progress = done or run.iter % args.print_interval == 0
+        check = args.check_interval and (done or run.iter % args.check_interval == 0)
+        speed = bits = math.nan
+        if progress:
+            speed, spent, characters = characters / spent, 0.0, 0
+            print(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s", flush=True)
+        if check and heldout < len(ids) and not stop.signal:
+            bits = score(run, ids, heldout, stop)
+            print(f"held-out: {bits:.4f} BPC over {len(ids) - heldout:,} characters", flush=True)
+        if check and args.sample_length and not stop.signal:
+            show(sample(run, args.prime, args.sample_length, args.temperature, stop))
+        if log and (progress or check):
+            log.write(f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}\n")
+            log.flush()
+        if args.save and (check or done):
+            better = bits < run.best
+            run.best = min(bits, run.best) if better else run.best
+            save(run, args.save)
+            if better:
+                save(run, best[0] + ".best" + best[1])
+
+
+def open_log(run, args):
+    """The --fname file, with a line of # that says what starts here and names the columns."""
+    if not args.fname:
+        return None
+    log = open(args.fname, "a", encoding="utf-8")
+    sizes = " ".join(f"{name}={value}" for name, value in run.sizes.items())
+    log.write(f"# {MODEL} {sizes} batchsize={run.batchsize} seqlength={run.seqlength} lr={run.lr} seed={run.seed}: "
+              "iter seconds train_bpc heldout_bpc chars_per_s\n")
+    log.flush()
+    return log
+# ---- end of common: training ----
+
+
+# ---- common: command line ----
+def above_zero(kind, zero=False):
+    """A reader of a flag's number: finite and above 0, or from 0 on."""
+    def read(text):
+        value = kind(text)
+        if not (value >= 0 if zero else value > 0) or value == math.inf or (kind is int and zero and value >= 2**62):
+            raise ValueError
+        return value
+    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0"
+    return read
+
+
+def fraction(text):
+    """A reader of a number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError
+    return value
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Like its base, but an error is one line."""
+
+    def error(self, message):
+        raise Failure(f"{message} (see --help)")
+
+
+def parse(argv):
+    """The command line. What a checkpoint may bring has no default here: see begin."""
+    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True)
+    text = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "gull-rock.txt")
+    p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, epilog=(
+        "Ctrl-C ends a run after the iteration and saves it if --save is given; a second Ctrl-C ends it at once. "
+        "A checkpoint that cannot be written ends the run with status 1; the one before stays as it is."))
+    flag = p.add_argument
+    for name, (default, meaning) in SIZES.items():
+        flag(f"--{name}", type=count, metavar="N", help=f"{meaning} (default {default})")
+    flag("--batchsize", type=count, metavar="N", help=f"B, streams of text side by side (default {DEFAULTS['batchsize']})")
+    flag("--seqlength", type=count, metavar="N", help=f"S, steps of a window, through which gradients flow back (default {DEFAULTS['seqlength']})")
+    flag("--lr", type=amount, metavar="X", help=f"learning rate of Adagrad (default {DEFAULTS['lr']})")
+    flag("--iters", type=natural, metavar="N", help="iterations (windows) that this run does; 0: only write a sample (default: no limit)")
+    flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
+    flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
+    flag("--encoding", default="utf-8", help="of the text; latin-1 takes bytes one to one (default utf-8)")
+    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training (default 0.05)")
+    flag("--print_interval", type=count, metavar="N", default=100, help="iterations between two lines of progress (default 100)")
+    flag("--check_interval", type=natural, metavar="N", default=DEFAULTS["check_interval"], help="iterations between two checks: "
+         f"held-out BPC, a sample, a save; 0: never (default {DEFAULTS['check_interval']})")
+    flag("--sample_length", type=natural, metavar="N", default=500, help="characters of a sample; 0: none (default 500)")
+    flag("--temperature", type=above_zero(float, zero=True), metavar="X", default=1.0,
+         help="of sampling: below 1 more careful, 0 always the likeliest character (default 1)")
+    flag("--prime", metavar="TEXT", help="what a sample continues; @FILE reads it from a file (default: a newline)")
+    flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples (default 1)")
+    flag("--save", metavar="FILE", help="write a checkpoint here at every check and at the end; FILE with .best before its "
+         "suffix keeps the best held-out BPC")
+    flag("--load", metavar="FILE", help="continue from this checkpoint, with its sizes, batch, seed and vocabulary")
+    flag("--fname", metavar="FILE", help="append the figures here, tab-separated: iter, seconds, training BPC, held-out BPC, char/s")
+    flag("--fp64", action="store_true", help="compute in double precision, not single")
+    return p.parse_args(argv)
+
+
+def begin(args):
+    """The run that the flags ask for, fresh or loaded, the numbers of its text and where its held-out tail starts."""
+    run = load(args.load) if args.load else types.SimpleNamespace(sizes={}, dtype=np.dtype(np.float64 if args.fp64 else np.float32))
+    for name, value in {**{name: default for name, (default, _) in SIZES.items()}, **DEFAULTS, "seed": 1, "val": 0.05}.items():
+        given = getattr(args, name)
+        place = run.sizes if name in SIZES else vars(run)
+        if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
+            raise Failure(f"--{name} {given} contradicts {args.load}, which has {place[name]}")
+        place[name] = given if given is not None else place.get(name, value)
+    if args.fp64 and run.dtype != np.float64:
+        raise Failure(f"--fp64 contradicts {args.load}, which is in single precision")
+
+    ids, heldout = np.zeros(0, np.uint8), 0
+    if not args.load or args.iters != 0:
+        text = read_text(args.data, args.encoding)
+        vocab = run.vocab if args.load else sorted(set(text))
+        if len(vocab) < 2:
+            raise Failure(f"{args.data} is empty" if not vocab else f"{args.data} has one character only, {ascii(vocab[0])}: nothing to learn")
+        ids, digest = encode(text, vocab, args.data)
+        heldout = len(ids) - round(run.val * len(ids))
+        if heldout <= run.seqlength:
+            raise Failure(f"{args.data} is too short: {heldout:,} characters to train on, but a window takes {run.seqlength + 1:,}")
+        if args.load and digest != run.digest:
+            print(f"{args.data} is not the text of {args.load}: streams start afresh", flush=True)
+            run.position[:], run.best = len(ids), sys.float_info.max
+        run.vocab, run.digest = vocab, digest
+    need = bytes_needed(run)
+    if need > memory_size():
+        raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
+    if not args.load:
+        run.params, run.mem = (Params(param_shapes(len(run.vocab), **run.sizes), run.dtype) for _ in range(2))
+        init_params(run.params, generator(run.seed, 0))
+        run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
+        run.position, run.jumps = np.full(run.batchsize, len(ids)), np.zeros(run.batchsize, np.int64)
+        run.iter, run.smooth, run.seconds, run.best = 0, 0.0, 0.0, sys.float_info.max
+    return run, ids, heldout
+
+
+def bytes_needed(run):
+    """Bytes that training takes: parameters, gradients, accumulator; the windows of training and scoring; logits."""
+    def count(shapes):
+        return sum(map(math.prod, shapes.values()))
+    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))
+    numbers = 4 * count(param_shapes(M, **run.sizes)) + 3 * count(state_shapes(run.batchsize, **run.sizes))
+    numbers += sum(count(window_shapes(S, B, **run.sizes)) + 3 * M * S * B for S, B in windows)
+    return numbers * run.dtype.itemsize
+
+
+def memory_size():
+    """Bytes of memory of this machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")       # a terminal that cannot show a character is no reason to end
+    try:
+        args = parse(argv)
+        for path in (args.save, args.fname):
+            if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or ".")):
+                raise Failure(f"cannot write {path}: " + ("it is a folder" if os.path.isdir(path) else "its folder is not there"))
+        run, ids, heldout = begin(args)
+        prime = args.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
+        args.prime = read_text(prime[1:], args.encoding) if prime.startswith("@") else prime
+        encode(args.prime, run.vocab, "--prime")
+        stop = Stop()
+        with np.errstate(all="ignore"):                     # train looks at the numbers itself
+            if args.iters == 0:
+                show(sample(run, args.prime, args.sample_length, args.temperature, stop))
+            else:
+                if args.iters is None:
+                    args.iters = math.inf
+                print(f"{MODEL}: {run.params.flat.size:,} parameters, {run.batchsize} streams of {run.seqlength} steps; {args.data}: "
+                      f"{heldout:,} characters, {len(run.vocab)} different; {len(ids) - heldout:,} held out", flush=True)
+                train(run, ids, heldout, args, stop)
+        return 128 + stop.signal if stop.signal else 0
+    except Failure as e:
+        print(f"{os.path.basename(sys.argv[0])}: {e}", file=sys.stderr)
+        return e.status
+    except MemoryError:
+        print(f"{os.path.basename(sys.argv[0])}: not enough memory for these sizes", file=sys.stderr)
+        return 2
+    except BrokenPipeError:                                 # the reader of our output has gone, as in | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+# ---- end of common: command line ----
