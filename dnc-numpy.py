@@ -1,0 +1,1045 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy>=1.26"]
+# ///
+"""A Differentiable Neural Computer (DNC) that learns to write, one character after another, in NumPy alone.
+
+An LSTM, the controller, that also owns a memory: a matrix of N rows (locations) of W numbers. At each step it writes one
+row's worth and reads R rows' worth, softly: a weighting, N numbers that sum up to at most 1, says where. A weighting comes
+from content (which rows look like this key?), from usage (which rows are free?) or from time (which row was written after
+the one that I read last?). Everything is differentiable, so BPTT learns how to use the memory. This is the whole model of
+Graves et al., "Hybrid computing using a neural network with dynamic external memory", Nature 538 (2016), with its backward
+pass written by hand; the names of the equations below are those of the paper.
+
+            x_t ---Wxh---> (+) ---> LSTM ---> h_t ---Why---> (+) ---> y_t ---softmax---> p_t
+                            ^       |  ^       |              ^
+                            |       +--+       | keys, gates  | Wry
+                            Wrh                v              |
+                            |         write > memory > read --+
+                            |                           |
+                            +--------- r_{t-1} ---------+  one step later
+
+    python dnc-numpy.py                                  train a minute on the story in data/, then write
+    python dnc-numpy.py --data my.txt --save my.npz      train on a text of yours and keep the result
+    python dnc-numpy.py --load my.npz --iters 0          write more
+    python dnc-numpy.py --help                           every flag
+
+Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters in the vocabulary;
+N locations of width W, R read heads. The controller keeps the batch as columns, as the equations do: h_t is (H, B). The
+memory keeps it in front: M_t is (B, N, W). Siblings: rnn-numpy.py, lstm-numpy.py; dnc-debug.py proves the gradients.
+"""
+# ---- common: imports (this block is the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
+import argparse
+import hashlib
+import io
+import math
+import os
+import re
+import signal
+import sys
+import time
+import types
+import zipfile
+
+# One BLAS thread: products this small lose more by handing work to a second thread than they gain (bench/README.md).
+# NumPy reads these when it is imported, so they stand above the import; what the user has set, stays.
+for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import numpy as np
+# ---- end of common: imports ----
+
+MODEL = "dnc"
+SIZES = {"hidden": (128, "H, the number of hidden units"),                         # flag: (default, meaning)
+         "locations": (16, "N, the number of memory locations"),
+         "width": (16, "W, the numbers in a memory location"),
+         "heads": (2, "R, the number of read heads")}
+DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "check_interval": 2000}   # chosen by measurement
+EPS = 1e-6  # keeps the cosine of a row of zeros at 0, and the gradients of cosine and allocation finite
+
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+def interface(width, heads):
+    """The rows of the interface vector, which h_t gives the memory, by the parameter that makes them."""
+    W, R = width, heads
+    rows, end = {}, 0
+    for name, n in {"Whr": R * W,   # read keys
+                    "Whw": W,       # write key
+                    "Whv": W,       # write vector
+                    "Whe": W,       # erase vector: sigmoid
+                    "Whf": R,       # free gates: sigmoid
+                    "Whga": 1,      # allocation gate: sigmoid
+                    "Whgw": 1,      # write gate: sigmoid
+                    "Whbr": R,      # read strengths: oneplus
+                    "Whbw": 1,      # write strength: oneplus
+                    "Whp": 3 * R}.items():  # read modes: softmax over backward, content, forward for each head
+        rows[name], end = slice(end, end + n), end + n
+    return rows
+
+
+def param_shapes(M, hidden, locations, width, heads):
+    """Names and shapes of the parameters, as in the article; biases are columns, gates are stacked i, o, f, g."""
+    H, RW = hidden, heads * width
+    return {"Wxh": (4 * H, M),  # character to gates
+            "Whh": (4 * H, H),  # hidden to gates, one step later
+            "Wrh": (4 * H, RW), # read vectors to gates, one step later
+            "Why": (M, H),      # hidden to output
+            "Wry": (M, RW),     # read vectors to output
+            **{name: (rows.stop - rows.start, H) for name, rows in interface(width, heads).items()},  # hidden to memory
+            "bh": (4 * H, 1),
+            "by": (M, 1)}
+
+
+def init_params(params, rng):
+    """Small random weights, biases 0, but 1 for the forget gate: a fresh cell keeps what it has."""
+    for name, p in params.items():
+        p[:] = rng.standard_normal(p.shape) * 0.01 if name.startswith("W") else 0
+    H = params["Whh"].shape[1]
+    params["bh"][2 * H:3 * H] = 1
+
+
+def state_shapes(B, hidden, locations, width, heads):
+    """Names and shapes of what is carried from one window to the next; the last axis is the stream."""
+    N, W, R = locations, width, heads
+    return {"h": (hidden, B), "c": (hidden, B),
+            "M": (N, W, B),     # memory
+            "u": (N, B),        # usage
+            "p": (N, B),        # precedence: how far each location was the last one written
+            "L": (N, N, B),     # links: L[i, j] is how far i was written right after j
+            "wr": (R, N, B),    # read weightings
+            "ww": (N, B),       # write weighting
+            "r": (R * W, B)}    # read vectors
+
+
+def window_shapes(S, B, hidden, locations, width, heads):
+    """Names and shapes of the arrays that one window of S steps needs, forward and backward."""
+    H, N, W, R = hidden, locations, width, heads
+    I, K = interface(W, R)["Whp"].stop, R + 1   # interface rows; keys: those of the read heads, then the write key
+    return {"a": (S, 4 * H, B),         # Wxh x_t + bh, then the gates; then the gradient with respect to their arguments
+            "ahr": (4 * H, B),          # Whh h_{t-1} + Wrh r_{t-1}
+            "hr": (S + 1, H + R * W, B),    # h over r: hr[0] is the incoming state, hr[t + 1] the state after step t
+            "c": (S + 1, H, B),         # likewise
+            "ig": (H, B),
+            "hrcols": (H + R * W, S + 1, B),    # hr, steps side by side
+            "dhr": (S, H + R * W, B),   # gradient of h_t, r_t: first from the output, in the loop from step t + 1 too
+            "dhrnext": (H + R * W, B),  # the part from step t + 1
+            "dsnext": (H, B),           # the same for the argument of the cell's tanh
+            "dtanh": (S, H, B),         # derivative of the cell's tanh
+            "h_s": (S, H, B),           # derivative of h_t by the argument s_t of the cell's tanh
+            "s_a": (S, 4, H, B),        # derivatives of s_t by the arguments of i, -, f, g
+            "h_o": (S, H, B),           # derivative of h_t by the argument of o
+            "s_s": (S, H, B),           # derivative of s_t by s_{t-1}
+            "acols": (4 * H, S, B),     # a or its gradient, steps side by side
+            # The memory's state; [0] is the incoming one
+            "M": (S + 1, B, N, W), "u": (S + 1, B, N), "p": (S + 1, B, N), "L": (S + 1, B, N, N),
+            "wr": (S + 1, B, R, N), "ww": (S + 1, B, N), "mm": (S + 1, B, N),       # mm: |M[i]|^2 + eps
+            # What each step keeps for the backward pass
+            "xi": (S, B, I), "dxi": (S, B, I), "slope": (S, B, I),  # interface, its gradient, slopes of its functions
+            "kk": (S, B, K),                                        # |k|^2 + eps
+            "kept": (S, B, R, N), "psi": (S, B, N), "upsi": (S, B, N),      # 1 - f wr, their product, usage before it
+            "usort": (S, B, N), "before": (S, B, N), "asort": (S, B, N), "alloc": (S, B, N),    # see allocation
+            "zw": (S, B, 1, N), "cw": (S, B, 1, N), "mix": (S, B, N),       # write content; allocation and content, mixed
+            "zr": (S, B, R, N), "bcf": (S, B, R, 3, N),             # read content; backward, content, forward weighting
+            # Gradients from step t + 1, and room for what does not outlive a step
+            "dM": (B, N, W), "dL": (B, N, N), "dwr": (B, R, N), "dww": (B, N), "du": (B, N), "dp": (B, N),
+            "roomM": (B, N, W), "roomL": (B, N, N), "roomN": (B, N), "roomr": (B, R, W), "roomb": (B, R, 3, N)}
+
+
+def window_steps(w):
+    """The views that each step of the two loops uses, made once per window and not once per step (10 % of the time)."""
+    (S, H, B), (R, N), W = w.dtanh.shape, w.kept.shape[2:], w.M.shape[3]
+    i, o, f, g = gates(w)
+    rows = interface(W, R)
+    parts = {"keys": (slice(0, rows["Whw"].stop), (B, R + 1, W)), "v": (rows["Whv"], (B, W)), "e": (rows["Whe"], (B, W)),
+             "f": (rows["Whf"], (B, R, 1)), "ga": (rows["Whga"], (B, 1)), "gw": (rows["Whgw"], (B, 1)),
+             "sigmoids": (slice(rows["Whe"].start, rows["Whgw"].stop), (B, W + R + 2)),
+             "beta": (slice(rows["Whbr"].start, rows["Whbw"].stop), (B, R + 1)), "pi": (rows["Whp"], (B, R, 3))}
+    w.order = np.zeros((S, B, N), np.intp)
+    w.steps = []
+    for t in range(S):
+        s = types.SimpleNamespace(hrow=w.hr[t + 1, :H].T, r=w.hr[t + 1, H:], dr=w.dhr[t, H:])
+        for name in ("xi", "dxi", "slope", "kk", "kept", "psi", "upsi", "usort", "before", "asort", "alloc", "zw", "cw", "mix",
+                     "zr", "bcf", "order"):
+            setattr(s, name, getattr(w, name)[t])
+        for name in ("M", "u", "p", "L", "wr", "ww", "mm"):
+            setattr(s, name, getattr(w, name)[t + 1])
+            setattr(s, name + "prev", getattr(w, name)[t])
+        for name, (columns, shape) in parts.items():
+            setattr(s, name, s.xi[:, columns].reshape(shape))
+            setattr(s, "d" + name, s.dxi[:, columns].reshape(shape))
+        w.steps.append(s)
+    w.forward = list(zip(w.a, w.a[:, :3 * H], i, o, f, g, w.c, w.c[1:], w.hr, w.hr[1:, :H], w.steps))
+    w.backward = list(zip(w.dhr, w.dhr[:, :H], w.h_s, w.s_a, w.h_o, w.s_s, w.a.reshape(S, 4, H, B), o, w.a, w.steps))[::-1]
+
+
+def gates(w):
+    """The four gates of all steps, (S, H, B) each, in the order in which they are stacked."""
+    H = w.c.shape[1]
+    return w.a[:, :H], w.a[:, H:2 * H], w.a[:, 2 * H:3 * H], w.a[:, 3 * H:]
+
+
+def forward(params, inputs, state, window=None):
+    """Run S steps of B streams. Training, scoring and sampling all use this one function.
+
+    inputs: (S, B) character numbers. state: see state_shapes. window: as returned by an earlier call, to be written over.
+    Returns the logits y (M, S, B), the state after the last step, and the window, which backward needs.
+    """
+    Wxh, Whh, Wrh, Why, Wry, bh, by = (params[name] for name in ("Wxh", "Whh", "Wrh", "Why", "Wry", "bh", "by"))
+    (S, B), (M, H), (N, W, _), R = inputs.shape, Why.shape, state["M"].shape, len(params["Whbr"])
+    w = window_for(window, Whh.dtype, S, B, hidden=H, locations=N, width=W, heads=R)
+    w.inputs, w.hr[0, :H], w.hr[0, H:], w.c[0] = inputs, state["h"], state["r"], state["c"]
+    for name in ("M", "u", "p", "L", "wr", "ww"):
+        getattr(w, name)[0] = np.moveaxis(state[name], -1, 0)
+    row_norms(w.M[0], out=w.mm[0])
+
+    # sigmoid(z) = (1 + tanh(z / 2)) / 2: with the rows of i, o, f halved, one tanh serves all gates and cannot overflow.
+    scale = np.ones((4 * H, 1), Whh.dtype)
+    scale[:3 * H] = 0.5
+    Whr = np.concatenate([Whh, Wrh], axis=1) * scale
+    Wxi = interface_weights(params)
+    gather_columns((Wxh + bh) * scale, inputs, w.acols, out=w.a)    # Wxh x_t + bh, for all steps at once
+    for a, iof, i, o, f, g, cprev, c, hrprev, h, s in w.forward:
+        np.dot(Whr, hrprev, out=w.ahr)                      # i, o, f, g = sigmoid or tanh (Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh)
+        a += w.ahr
+        np.tanh(a, out=a)
+        iof *= 0.5
+        iof += 0.5
+        np.multiply(g, i, out=w.ig)                         # c_t = tanh(g * i + f * c_{t-1}), as the article has it; the
+        np.multiply(f, cprev, out=c)                        # usual cell is not squashed: c_t = g * i + f * c_{t-1},
+        c += w.ig                                           # h_t = o * tanh(c_t)
+        np.tanh(c, out=c)
+        np.multiply(o, c, out=h)                            # h_t = o * c_t
+        np.dot(s.hrow, Wxi, out=s.xi)                       # interface vector: all that the memory is told
+        use_memory(s, w)
+
+    side_by_side(w.hr, out=w.hrcols)
+    y = np.dot(np.concatenate([Why, Wry], axis=1), w.hrcols[:, 1:].reshape(H + R * W, S * B)) + by  # y_t = Why h_t + Wry r_t + by
+    after = {"h": w.hr[S, :H].copy(), "c": w.c[S].copy(), "r": w.hr[S, H:].copy()}
+    after.update((name, np.moveaxis(getattr(w, name)[S], 0, -1).copy()) for name in ("M", "u", "p", "L", "wr", "ww"))
+    return y.reshape(M, S, B), after, w
+
+
+def interface_weights(params):
+    """The parameters that read the interface out of h_t, side by side (H, I): one product; rows of sigmoids are halved."""
+    W, R = len(params["Whw"]), len(params["Whbr"])
+    rows = interface(W, R)
+    Wxi = np.concatenate([params[name] for name in rows]).T.copy()
+    Wxi[:, rows["Whe"].start:rows["Whgw"].stop] *= 0.5
+    return Wxi
+
+
+def use_memory(s, w):
+    """One step of the memory, from the interface s.xi to the read vectors s.r; the paper's equations in their order."""
+    np.tanh(s.sigmoids, out=s.sigmoids)                     # e, f, ga, gw = sigmoid
+    s.sigmoids *= 0.5
+    s.sigmoids += 0.5
+    oneplus(s.beta)
+    softmax(s.pi, out=s.pi)
+    row_norms(s.keys, out=s.kk)
+
+    np.multiply(s.f, s.wrprev, out=s.kept)                  # retention: psi = prod_r (1 - f_r wr_{t-1,r})
+    np.subtract(1, s.kept, out=s.kept)
+    np.multiply.reduce(s.kept, axis=1, out=s.psi)
+    np.multiply(s.uprev, s.wwprev, out=s.upsi)              # usage: u = (u_{t-1} + ww_{t-1} - u_{t-1} ww_{t-1}) psi
+    np.subtract(s.wwprev, s.upsi, out=s.upsi)
+    s.upsi += s.uprev
+    np.multiply(s.upsi, s.psi, out=s.u)
+    allocation(s)
+    content(s.Mprev, s.mmprev, s.keys[:, -1:], s.kk[:, -1:], s.beta[:, -1:], z=s.zw, out=s.cw)
+
+    np.subtract(s.alloc, s.cw[:, 0], out=s.mix)             # write weighting: ww = gw (ga alloc + (1 - ga) content)
+    s.mix *= s.ga
+    s.mix += s.cw[:, 0]
+    np.multiply(s.mix, s.gw, out=s.ww)
+
+    np.multiply(s.Mprev, s.e[:, None], out=s.M)             # memory: M = M_{t-1} (1 - ww e^T) + ww v^T
+    np.subtract(s.v[:, None], s.M, out=s.M)
+    s.M *= s.ww[:, :, None]
+    s.M += s.Mprev
+    row_norms(s.M, out=s.mm)
+
+    np.subtract((1 - s.ww)[:, :, None], s.ww[:, None], out=s.L)     # links: L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j]
+    s.L *= s.Lprev                                          #                      + ww[i] p_{t-1}[j],  L[i,i] = 0
+    s.L += np.multiply(s.ww[:, :, None], s.pprev[:, None], out=w.roomL)
+    diagonal(s.L)[:] = 0
+    np.multiply(s.pprev, 1 - s.ww.sum(axis=1, keepdims=True), out=s.p)      # precedence: p = (1 - sum ww) p_{t-1} + ww
+    s.p += s.ww
+
+    np.matmul(s.wrprev, s.L, out=s.bcf[:, :, 0])            # backward weighting: L^T wr_{t-1}
+    content(s.M, s.mm, s.keys[:, :-1], s.kk[:, :-1], s.beta[:, :-1], z=s.zr, out=s.bcf[:, :, 1])
+    np.matmul(s.wrprev, s.L.swapaxes(1, 2), out=s.bcf[:, :, 2])     # forward weighting: L wr_{t-1}
+    np.multiply(s.bcf, s.pi[:, :, :, None], out=w.roomb)    # read weighting: wr = pi_1 backward + pi_2 content + pi_3 forward
+    np.add.reduce(w.roomb, axis=2, out=s.wr)
+    np.matmul(s.wr, s.M, out=w.roomr)                       # read vectors: r = M^T wr
+    s.r[:] = w.roomr.reshape(len(s.r.T), -1).T
+
+
+def oneplus(z):
+    """In place: 1 + log(1 + e^z), as 1 + max(z, 0) + log(1 + e^-|z|), which does not overflow."""
+    positive = np.maximum(z, 0)
+    z -= 2 * positive
+    np.exp(z, out=z)
+    np.log1p(z, out=z)
+    z += positive
+    z += 1
+
+
+def softmax(z, out):
+    """Softmax over the last axis, shifted by its maximum."""
+    np.subtract(z, np.maximum.reduce(z, axis=-1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= np.add.reduce(out, axis=-1, keepdims=True)
+
+
+def row_norms(x, out):
+    """out = sum of squares of each row of x (B, n, W), plus eps."""
+    np.einsum("bnw,bnw->bn", x, x, out=out)
+    out += EPS
+
+
+def diagonal(L):
+    """The diagonals (B, N) of L (B, N, N), as a view."""
+    return L.reshape(len(L), -1)[:, ::L.shape[1] + 1]
+
+
+def allocation(s):
+    """Allocation weighting: alloc[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i], phi = locations in ascending usage.
+
+    Usage is moved into [eps, 1], which keeps the gradient of the product finite. Equal usages, as all are after a reset,
+    are sorted by location: by u + i delta, since rounding must not choose.
+    """
+    N = s.u.shape[1]
+    delta = 1e-6 if s.u.dtype == np.float32 else 1e-9
+    rank = np.arange(N, dtype=s.u.real.dtype) * delta + s.u.real
+    np.add(np.argsort(rank, axis=1, kind="stable"), np.arange(0, s.u.size, N)[:, None], out=s.order)   # numbers in u.ravel()
+    np.take(s.u, s.order, out=s.usort, mode="clip")
+    s.usort *= 1 - EPS
+    s.usort += EPS
+    s.before[:, 0] = 1                                      # product of all usages before
+    np.multiply.accumulate(s.usort[:, :-1], axis=1, out=s.before[:, 1:])
+    np.subtract(1, s.usort, out=s.asort)
+    s.asort *= s.before
+    s.alloc.reshape(-1)[s.order] = s.asort                  # back to the locations' own order
+
+
+def content(M, mm, k, kk, beta, z, out):
+    """Content weighting: softmax over locations of beta cos(k, M[i]), for keys k (B, K, W); z keeps the softmax's argument."""
+    np.matmul(k, M.swapaxes(1, 2), out=z)
+    z *= (beta / np.sqrt(kk))[:, :, None]
+    z /= np.sqrt(mm)[:, None]
+    softmax(z, out=out)
+
+
+def backward(params, window, dlogits, dstate):
+    """Back-propagation through time: the lines of forward in mirror order, each one differentiated.
+
+    dlogits: gradient of the loss with respect to the logits (M, S, B); dstate: with respect to the state after the last
+    step. Returns the gradients of all parameters, and the gradient of the incoming state.
+    """
+    Whh, Wrh, Why, Wry, w = params["Whh"], params["Wrh"], params["Why"], params["Wry"], window
+    (M, S, B), H, (N, W), R = dlogits.shape, Whh.shape[1], w.dM.shape[1:], len(params["Whbr"])
+    grads = Params(param_shapes(M, H, N, W, R), Whh.dtype)
+    rows = interface(W, R)
+
+    dy = dlogits.reshape(M, S * B)                          # backprop into y_t = Why h_t + Wry r_t + by
+    dWhy = np.dot(dy, w.hrcols[:, 1:].reshape(H + R * W, S * B).T)
+    grads["Why"][:], grads["Wry"][:] = dWhy[:, :H], dWhy[:, H:]
+    np.sum(dy, axis=1, keepdims=True, out=grads["by"])
+    step_by_step(np.dot(np.concatenate([Why, Wry], axis=1).T, dy), out=w.dhr)
+
+    # With s_t = g * i + f * c_{t-1}: derivatives of h_t = o * tanh(s_t) and of s_t, for all steps at once.
+    i, o, f, g = gates(w)
+    c, cprev, s_i, s_f, s_g = w.c[1:], w.c[:-1], w.s_a[:, 0], w.s_a[:, 2], w.s_a[:, 3]
+    np.multiply(c, c, out=w.dtanh)                          # tanh' = 1 - tanh^2
+    np.subtract(1, w.dtanh, out=w.dtanh)
+    np.multiply(o, w.dtanh, out=w.h_s)
+    sigmoid_slope(o, c, out=w.h_o)
+    sigmoid_slope(i, g, out=s_i)
+    sigmoid_slope(f, cprev, out=s_f)
+    np.multiply(g, g, out=s_g)
+    np.subtract(1, s_g, out=s_g)
+    s_g *= i
+    w.s_s[0] = f[0]                                         # the incoming state is c_0 itself,
+    np.multiply(f[1:], w.dtanh[:-1], out=w.s_s[1:])         # all later c_{t-1} are tanh(s_{t-1})
+    sigmoids, betas = slice(rows["Whe"].start, rows["Whgw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
+    w.slope[:] = 1                                          # of the interface's functions: keys and write vector as they are,
+    sigmoid_slope(w.xi[:, :, sigmoids], 1, out=w.slope[:, :, sigmoids])
+    w.slope[:, :, betas] = -np.expm1(1 - w.xi[:, :, betas]) # oneplus' = sigmoid(z) = 1 - e^(1 - oneplus(z))
+
+    w.dhrnext[:H], w.dhrnext[H:] = dstate["h"], dstate["r"]
+    for name in ("M", "u", "p", "L", "wr", "ww"):
+        getattr(w, "d" + name)[:] = np.moveaxis(dstate[name], -1, 0)
+    np.multiply(dstate["c"], w.dtanh[-1], out=w.dsnext)
+    Whr = np.concatenate([Whh, Wrh], axis=1)
+    Wxi = np.concatenate([params[name] for name in rows])
+    for dhr, dh, h_s, s_a, h_o, s_s, da, da_o, da_all, s in w.backward:
+        dhr += w.dhrnext
+        use_memory_backward(s, w)
+        s.dxi *= s.slope                                    # through the interface's functions: to Wxi h_t,
+        dh += np.dot(Wxi.T, s.dxi.T)                        # to h_t
+        np.multiply(dh, h_s, out=w.ig)                      # h_t = o * tanh(s_t): to s_t,
+        w.ig += w.dsnext
+        np.multiply(w.ig, s_a, out=da)                      # s_t = g * i + f * c_{t-1}: to the arguments of i, f, g
+        np.multiply(dh, h_o, out=da_o)                      # and of o,
+        np.multiply(w.ig, s_s, out=w.dsnext)                # to s_{t-1},
+        np.dot(Whr.T, da_all, out=w.dhrnext)                # to h_{t-1} and r_{t-1}
+
+    side_by_side(w.a, out=w.acols)                          # a_t = Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh, for all steps at once
+    da = w.acols.reshape(4 * H, S * B)
+    dWhr = np.dot(da, w.hrcols[:, :S].reshape(H + R * W, S * B).T)
+    grads["Whh"][:], grads["Wrh"][:] = dWhr[:, :H], dWhr[:, H:]
+    scatter_columns(da, w.inputs, out=grads["Wxh"])
+    np.sum(da, axis=1, keepdims=True, out=grads["bh"])
+    dWxi = np.dot(w.hrcols[:H, 1:].reshape(H, S * B), w.dxi.reshape(S * B, -1)).T
+    for name in rows:
+        grads[name][:] = dWxi[rows[name]]
+    before = {"h": w.dhrnext[:H].copy(), "c": w.dsnext.copy(), "r": w.dhrnext[H:].copy()}
+    before.update((name, np.moveaxis(getattr(w, "d" + name), 0, -1).copy()) for name in ("M", "u", "p", "L", "wr", "ww"))
+    return grads, before
+
+
+def sigmoid_slope(s, factor, out):
+    """out = s (1 - s) factor: the derivative of a sigmoid, times what it is multiplied with."""
+    np.subtract(1, s, out=out)
+    out *= s
+    out *= factor
+
+
+def use_memory_backward(s, w):
+    """use_memory in mirror order: from the gradients of r_t and of the memory's state after the step to those before it.
+
+    w.dM, dL, dwr, dww, du, dp hold the gradients of the state after the step, and at the end of that before it; s.dxi gets
+    the gradient of the interface, behind its functions (but the softmax of the read modes is done here).
+    """
+    dM, dL, dww, du, dp, Mroom, Lroom = w.dM, w.dL, w.dww, w.du, w.dp, w.roomM, w.roomL
+    B, R, N = w.dwr.shape
+
+    w.roomr[:] = s.dr.T.reshape(B, R, -1)                   # r = M^T wr
+    dwr = w.dwr
+    dwr += np.matmul(w.roomr, s.M.swapaxes(1, 2))
+    dM += np.matmul(s.wr.swapaxes(1, 2), w.roomr, out=Mroom)
+
+    np.multiply(s.bcf, dwr[:, :, None], out=w.roomb)        # wr = pi_1 backward + pi_2 content + pi_3 forward
+    dpi = np.add.reduce(w.roomb, axis=3)
+    dpi -= np.add.reduce(dpi * s.pi, axis=2, keepdims=True) # softmax over the modes
+    np.multiply(dpi, s.pi, out=s.dpi)
+    dbcf = np.multiply(s.pi[:, :, :, None], dwr[:, :, None], out=w.roomb)
+    db, dc, df = dbcf[:, :, 0], dbcf[:, :, 1], dbcf[:, :, 2]
+
+    dL += np.matmul(df.swapaxes(1, 2), s.wrprev, out=Lroom)     # forward = L wr_{t-1}
+    np.matmul(df, s.L, out=dwr)
+    dL += np.matmul(s.wrprev.swapaxes(1, 2), db, out=Lroom)     # backward = L^T wr_{t-1}
+    dwr += np.matmul(db, s.L.swapaxes(1, 2))
+    content_backward(dc, s.bcf[:, :, 1], s.zr, s.M, s.mm, s.keys[:, :-1], s.kk[:, :-1], s.beta[:, :-1],
+                     dM, s.dkeys[:, :-1], s.dbeta[:, :-1], Mroom)
+
+    dww += dp                                               # p = (1 - sum ww) p_{t-1} + ww
+    dww -= np.add.reduce(dp * s.pprev, axis=1, keepdims=True)
+    dp *= 1 - np.add.reduce(s.ww, axis=1, keepdims=True)
+
+    diagonal(dL)[:] = 0                                     # L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j]
+    np.multiply(dL, s.Lprev, out=Lroom)
+    dww -= np.add.reduce(Lroom, axis=1)
+    dww -= np.add.reduce(Lroom, axis=2)
+    dww += np.matmul(dL, s.pprev[:, :, None])[:, :, 0]
+    dp += np.matmul(s.ww[:, None], dL)[:, 0]
+    np.subtract((1 - s.ww)[:, :, None], s.ww[:, None], out=Lroom)
+    dL *= Lroom
+
+    np.multiply(dM, s.Mprev, out=Mroom)                     # M = M_{t-1} (1 - ww e^T) + ww v^T
+    np.matmul(s.ww[:, None], Mroom, out=s.de[:, None])
+    np.negative(s.de, out=s.de)
+    np.matmul(s.ww[:, None], dM, out=s.dv[:, None])
+    dww += np.matmul(dM, s.v[:, :, None])[:, :, 0]
+    dww -= np.matmul(Mroom, s.e[:, :, None])[:, :, 0]
+    np.multiply(s.ww[:, :, None], s.e[:, None], out=Mroom)
+    Mroom *= dM
+    dM -= Mroom
+
+    np.add.reduce(dww * s.mix, axis=1, keepdims=True, out=s.dgw)    # ww = gw (ga alloc + (1 - ga) content)
+    dww *= s.gw
+    np.add.reduce(dww * (s.alloc - s.cw[:, 0]), axis=1, keepdims=True, out=s.dga)
+    dalloc = dww * s.ga
+    dww -= dalloc
+    content_backward(dww[:, None], s.cw, s.zw, s.Mprev, s.mmprev, s.keys[:, -1:], s.kk[:, -1:], s.beta[:, -1:],
+                     dM, s.dkeys[:, -1:], s.dbeta[:, -1:], Mroom)
+    allocation_backward(dalloc, s, du)
+
+    dpsi = du * s.upsi                                      # u = (u_{t-1} + ww_{t-1} - u_{t-1} ww_{t-1}) psi
+    du *= s.psi
+    np.subtract(1, s.uprev, out=dww)
+    dww *= du
+    du *= 1 - s.wwprev
+    dkept = dpsi[:, None] * product_of_others(s.kept)       # psi = prod_r (1 - f_r wr_{t-1,r})
+    np.add.reduce(dkept * s.wrprev, axis=2, keepdims=True, out=s.df)
+    np.negative(s.df, out=s.df)
+    dwr -= dkept * s.f
+
+
+def product_of_others(x):
+    """For each r the product of all x[:, q], q not r: the derivative of their product (a division would fail at 0)."""
+    out = np.ones_like(x)
+    for r in range(1, x.shape[1]):
+        out[:, r] = out[:, r - 1] * x[:, r - 1]
+    after = np.ones_like(x[:, 0])
+    for r in range(x.shape[1] - 2, -1, -1):
+        after *= x[:, r + 1]
+        out[:, r] *= after
+    return out
+
+
+def allocation_backward(dalloc, s, du):
+    """Add to du what comes through the allocation weighting; the order of the locations counts as a constant."""
+    da = np.take(dalloc, s.order)
+    after = np.zeros_like(da)                               # sum over all locations behind j of da a; summed from the end
+    np.add.accumulate((da * s.asort)[:, :0:-1], axis=1, out=after[:, -2::-1])
+    after /= s.usort                                        # each of them has u[phi_j] as a factor
+    after -= da * s.before
+    after *= 1 - EPS
+    back = np.empty_like(du)
+    back.reshape(-1)[s.order] = after
+    du += back
+
+
+def content_backward(dc, c, z, M, mm, k, kk, beta, dM, dk, dbeta, room):
+    """The gradients of content's weighting c = softmax(z), z = beta k.m / (sqrt(kk) sqrt(mm)): dM is added to.
+
+    With e = z dz, the lengths' shares are simple: z is proportional to beta, and to 1 / sqrt(kk) and 1 / sqrt(mm).
+    """
+    dz = dc - np.add.reduce(dc * c, axis=2, keepdims=True)
+    dz *= c
+    e = dz * z
+    dz *= (beta / np.sqrt(kk))[:, :, None]                  # to k.m
+    dz /= np.sqrt(mm)[:, None]
+    share = np.add.reduce(e, axis=2)
+    np.divide(share, beta, out=dbeta)
+    share /= kk
+    np.multiply(k, share[:, :, None], out=dk)
+    np.subtract(np.matmul(dz, M), dk, out=dk)
+    dM += np.matmul(dz.swapaxes(1, 2), k, out=room)
+    dM -= np.multiply(M, (np.add.reduce(e, axis=1) / mm)[:, :, None], out=room)
+
+
+# ---- common: numbers ----
+class Params(dict):
+    """Named arrays that are views of one flat vector: Adagrad, a gradient check or a sum over workers is one operation."""
+
+    def __init__(self, shapes, dtype):
+        super().__init__()
+        self.flat = np.zeros(sum(map(math.prod, shapes.values())), dtype)
+        end = 0
+        for name, shape in shapes.items():
+            start, end = end, end + math.prod(shape)
+            self[name] = self.flat[start:end].reshape(shape)
+
+
+def zeros(shapes, dtype):
+    """A dict of arrays of zeros."""
+    return {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+
+
+def window_for(window, dtype, S, B, **sizes):
+    """The given window if it has these sizes, else a new one. Memory that is used again costs no page faults: + 5 to 20 %."""
+    key = (np.dtype(dtype), S, B, sizes)
+    if window is None or window.key != key:
+        window = types.SimpleNamespace(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
+        window_steps(window)
+    return window
+
+
+def side_by_side(x, out):
+    """(S, n, B) to (n, S, B): what the loop has written step by step becomes the columns of one matrix product."""
+    np.copyto(out, x.transpose(1, 0, 2))
+
+
+def step_by_step(x, out):
+    """(n, S * B) to (S, n, B): the way back."""
+    S, n, B = out.shape
+    np.copyto(out, x.reshape(n, S, B).transpose(1, 0, 2))
+
+
+def gather_columns(W, ids, work, out):
+    """out[t, :, b] = W[:, ids[t, b]]: the product of W and a one-hot x_t is a column of W. work: room, as large as out."""
+    S, n, B = out.shape
+    rows = np.take(np.ascontiguousarray(W.T), ids.ravel(), axis=0, out=work.reshape(S * B, n), mode="clip")
+    np.copyto(out, rows.reshape(S, B, n).transpose(0, 2, 1))
+
+
+def scatter_columns(d, ids, out):
+    """The gradient of gather_columns: out[:, k] = sum of the columns of d (n, S * B) at which the character is k.
+
+    That is the product of d and the one-hot inputs; characters that do not occur in this window are left out of it.
+    """
+    present = np.flatnonzero(np.bincount(ids.ravel()))
+    one_hot = ids.reshape(-1, 1) == present
+    out[:] = 0
+    out[:, present] = np.dot(d, one_hot.astype(d.dtype))
+
+
+def cross_entropy(logits, targets):
+    """-log softmax(logits)[target] for each character, in nats (S, B), and the gradient of their sum (M, S, B)."""
+    M, S, B = logits.shape
+    z = logits.reshape(M, S * B)
+    z = z - z.max(axis=0)                                   # softmax is the same, and exp cannot overflow
+    at_target = targets.ravel(), np.arange(S * B)
+    nats = -z[at_target]
+    np.exp(z, out=z)
+    total = z.sum(axis=0)
+    nats += np.log(total)
+    z /= total                                              # softmax
+    z[at_target] -= 1
+    return nats.reshape(S, B), z.reshape(M, S, B)
+
+
+def adagrad(p, d, mem, lr):
+    """Adagrad (Duchi et al. 2011): each number's step shrinks with the sum of its squared gradients, mem."""
+    step = d * d
+    mem += step
+    np.add(mem, 1e-8, out=step)
+    np.sqrt(step, out=step)
+    np.divide(d, step, out=step)
+    step *= lr
+    p -= step
+
+
+def generator(seed, *key):
+    """A random generator for one purpose: (0,) weights, (1, stream, jump), (2, iteration) samples. None disturbs another."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+# ---- end of common: numbers ----
+
+
+# ---- common: text ----
+class Failure(Exception):
+    """What the user reads instead of a traceback: one line, and the exit status."""
+
+    def __init__(self, message, status=2):
+        super().__init__(" ".join(str(message).split()))
+        self.status = status
+
+
+def read_text(path, encoding):
+    """The characters of a file. Newlines become \n, but not with latin-1, which takes bytes one to one."""
+    try:
+        if os.path.getsize(path) > 10e6:
+            print(f"reading {path}, {os.path.getsize(path):,} bytes", flush=True)
+        raw = open(path, encoding=encoding, newline="" if encoding == "latin-1" else None)
+        with raw:
+            return raw.read().removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise Failure(f"no text at {path}: name one with --data FILE (any plain text will do; data/README.md lists some)")
+    except UnicodeDecodeError as e:
+        raise Failure(f"{path} is not {encoding} at byte {e.start:,} ({e.reason}): try --encoding latin-1")
+    except (OSError, LookupError, ValueError) as e:
+        raise Failure(f"cannot read {path}: {e}")
+
+
+def encode(text, vocab, name):
+    """Characters to their numbers in vocab (a sorted list), in the smallest unsigned type; and the text's sha256."""
+    lacking = sorted(set(text) - set(vocab))
+    if lacking:
+        shown = " ".join(map(ascii, lacking[:20])) + (" ..." if len(lacking) > 20 else "")
+        raise Failure(f"{name}: {len(lacking)} different characters are not in the vocabulary: {shown}")
+    codes = np.array([ord(c) for c in vocab])
+    table = np.zeros(codes[-1] + 1, np.min_scalar_type(len(vocab) - 1))
+    table[codes] = np.arange(len(vocab))
+    ids, digest = np.empty(len(text), table.dtype), hashlib.sha256()
+    for start in range(0, len(text), 1 << 20):              # in pieces: a piece takes four bytes a character
+        piece = text[start:start + (1 << 20)].encode("utf-32-le", "surrogatepass")
+        digest.update(piece)
+        ids[start:start + (1 << 20)] = table[np.frombuffer(piece, "<u4")]
+    return ids, digest.digest()
+
+
+def next_window(ids, run, S):
+    """The next S characters of each stream and those that follow them: inputs and targets, (S, B) each.
+
+    A stream that has no whole window left jumps to a random place and starts from zero state; the others do not notice.
+    """
+    for b in np.flatnonzero(run.position + S >= len(ids)):
+        run.position[b] = generator(run.seed, 1, b, run.jumps[b]).integers(len(ids) - S)
+        run.jumps[b] += 1
+        for value in run.state.values():
+            value[..., b] = 0
+    window = ids[run.position + np.arange(S + 1)[:, None]].astype(np.intp)
+    run.position += S
+    return window[:-1], window[1:]
+# ---- end of common: text ----
+
+
+# ---- common: scoring and sampling ----
+def score(run, ids, start, stop):
+    """Bits per character over ids[start:], each predicted from those before it; nan if stop says so.
+
+    The text is cut into 64 segments that are read side by side from zero state, so the figure does not depend on the
+    batch. The first character of a segment has the last one of the segment before as its only context.
+    """
+    edges = np.linspace(start, len(ids), 64 + 1).astype(np.intp)
+    first, last = edges[:-1], edges[1:]
+    state, window, nats = zeros(state_shapes(64, **run.sizes), run.dtype), None, 0.0
+    if len(ids) - start > 1e6:
+        print(f"scoring {len(ids) - start:,} held-out characters", flush=True)
+    for t in range(0, (last - first).max(), 25):
+        at = first + t + np.arange(25)[:, None]
+        targets = ids[np.minimum(at, len(ids) - 1)].astype(np.intp)
+        inputs = ids[np.minimum(at, len(ids)) - 1].astype(np.intp)
+        logits, state, window = forward(run.params, inputs, state, window)
+        nats += float(cross_entropy(logits, targets)[0][at < last].sum(dtype=np.float64))
+        if stop.signal:
+            return math.nan
+    return nats / math.log(2) / (len(ids) - start)
+
+
+def sample(run, prime, length, temperature, stop):
+    """Let the network write: after prime, draw length characters from softmax(y / temperature), each the next input."""
+    rng = generator(run.seed, 2, run.iter)
+    state, window = zeros(state_shapes(1, **run.sizes), run.dtype), None
+    ids = [run.vocab.index(c) for c in prime]
+    for t in range(len(prime) + length - 1):
+        logits, state, window = forward(run.params, np.array([[ids[t]]]), state, window)
+        if stop.signal:
+            break
+        if t + 1 == len(ids):
+            z = logits.ravel().astype(np.float64)
+            z -= z.max()
+            if temperature == 0:
+                ids.append(int(z.argmax()))
+            else:
+                p = np.cumsum(np.exp(z / temperature))
+                ids.append(min(int(np.searchsorted(p, rng.random() * p[-1], side="right")), len(p) - 1))
+    return "".join(run.vocab[i] for i in ids[len(prime):])
+
+
+def show(text):
+    """Print a sample; control characters are spelt out, so that no text can steer a terminal."""
+    print("----", re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text), "----", sep="\n", flush=True)
+# ---- end of common: scoring and sampling ----
+
+
+# ---- common: checkpoints ----
+WHOLE, REAL = ("batchsize", "seqlength", "seed", "iter"), ("lr", "val", "smooth", "seconds", "best")
+
+
+def layout(sizes, batchsize, M, dtype):
+    """Names, shapes and types of all that a checkpoint holds; parameters stand under their own names."""
+    params = param_shapes(M, **sizes)
+    arrays = {**params, **{"adagrad_" + name: shape for name, shape in params.items()},
+              **{"state_" + name: shape for name, shape in state_shapes(batchsize, **sizes).items()}}
+    return {**{name: (shape, np.dtype(dtype)) for name, shape in arrays.items()},
+            **{name: ((batchsize,), np.dtype(np.int64)) for name in ("position", "jumps")},
+            **{name: ((), np.dtype(np.int64)) for name in (*SIZES, *WHOLE)},
+            **{name: ((), np.dtype(np.float64)) for name in REAL},
+            "vocabulary": ((M,), np.dtype(np.uint32)), "digest": ((32,), np.dtype(np.uint8)),
+            "model": ((), np.array(MODEL).dtype)}
+
+
+def save(run, path):
+    """Write all of run to path as .npz, through path.tmp: at any moment path holds the last good checkpoint whole."""
+    arrays = {**run.params, **{"adagrad_" + name: value for name, value in run.mem.items()},
+              **{"state_" + name: value for name, value in run.state.items()}, **run.sizes,
+              **{name: getattr(run, name) for name in ("position", "jumps", *WHOLE, *REAL)},
+              "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest), "model": MODEL}
+    expected = layout(run.sizes, run.batchsize, len(run.vocab), run.dtype)
+    try:
+        with open(path + ".tmp", "wb") as file:
+            np.savez(file, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype) in expected.items()})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+    except OSError as e:
+        if os.path.isfile(path + ".tmp"):
+            os.remove(path + ".tmp")
+        raise Failure(f"cannot save {path}: {e.strerror or e}", status=1)
+
+
+def read_arrays(path):
+    """The arrays of an .npz file from anywhere: nothing is unpacked, unpickled or allocated beyond the file's own size."""
+    arrays, limit = {}, os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            limit -= member.file_size
+            if member.compress_type != zipfile.ZIP_STORED or limit < 0:
+                raise ValueError(f"{member.filename} is packed")
+            data = archive.read(member)                     # this checks the sum, too
+            header = io.BytesIO(data)
+            if np.lib.format.read_magic(header) != (1, 0):
+                raise ValueError(f"{member.filename} is of another format")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+            if fortran or dtype.hasobject:
+                raise ValueError(f"{member.filename} holds {dtype}")
+            arrays[member.filename.removesuffix(".npy")] = np.frombuffer(data[header.tell():], dtype).reshape(shape)
+    return arrays
+
+
+def load(path):
+    """The run that save wrote to path, or a Failure that says what is wrong with the file."""
+    try:
+        arrays = read_arrays(path)
+        if arrays["model"] != MODEL:
+            raise ValueError(f"it holds the model {ascii(str(arrays['model'])[:20])}")
+        run = types.SimpleNamespace(**{name: arrays[name].item() for name in (*WHOLE, *REAL)}, dtype=arrays["by"].dtype)
+        run.sizes = {name: arrays[name].item() for name in SIZES}
+        if run.dtype not in (np.float32, np.float64) or min(run.batchsize, run.seqlength, *run.sizes.values()) < 1:
+            raise ValueError("sizes or types are not those of a model")
+        expected = layout(run.sizes, run.batchsize, arrays["by"].size, run.dtype)
+        if arrays.keys() != expected.keys():
+            raise ValueError(f"names differ: {ascii(sorted(arrays.keys() ^ expected.keys())[:3])}")
+        for name, (shape, dtype) in expected.items():
+            value = arrays[name]
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {dtype} {shape}")
+            if dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"{name} is not finite")
+            if dtype.kind == "i" and not (0 <= value.min() and value.max() < 2**62):
+                raise ValueError(f"{name} is out of range")
+        codes = arrays["vocabulary"].astype(np.int64)
+        if len(codes) < 2 or (np.diff(codes) <= 0).any() or codes[-1] > sys.maxunicode:
+            raise ValueError("the vocabulary is not sorted")
+        run.vocab, run.digest = list(map(chr, codes)), arrays["digest"].tobytes()
+        run.params, run.mem = (Params(param_shapes(len(codes), **run.sizes), run.dtype) for _ in range(2))
+        for name in run.params:
+            run.params[name][:], run.mem[name][:] = arrays[name], arrays["adagrad_" + name]
+        run.state = {name: arrays["state_" + name].copy() for name in state_shapes(1, **run.sizes)}
+        run.position, run.jumps = arrays["position"].copy(), arrays["jumps"].copy()
+        return run
+    except FileNotFoundError:
+        raise Failure(f"no checkpoint at {path}")
+    except Exception as e:                                  # a damaged archive raises a dozen kinds
+        raise Failure(f"{path} is not a usable {MODEL} checkpoint: {e or type(e).__name__}")
+# ---- end of common: checkpoints ----
+
+
+# ---- common: training ----
+class Stop:
+    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, a second ends the process at once."""
+
+    def __init__(self):
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle)
+
+    def handle(self, number, frame):
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+
+
+def train(run, ids, heldout, args, stop):
+    """Train until --iters or --timelimit is reached or stop is signalled; print, log, check and save on the way."""
+    begin, before, spent, characters, window = time.perf_counter(), run.seconds, 0.0, 0, None
+    last, best = run.iter + args.iters, os.path.splitext(args.save or "")
+    untouched = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)     # no gradient comes from beyond the window
+    log = open_log(run, args)
+    done = False
+    while not done:
+        start = time.perf_counter()
+        inputs, targets = next_window(ids[:heldout], run, run.seqlength)
+        logits, run.state, window = forward(run.params, inputs, run.state, window)
+        nats, dlogits = cross_entropy(logits, targets)
+        grads, _ = backward(run.params, window, dlogits, untouched)
+        bpc = float(nats.mean()) / math.log(2)
+        adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
+        run.iter += 1
+        if not (math.isfinite(bpc) and math.isfinite(run.mem.flat.max())):
+            raise Failure(f"loss or gradient is not finite in iteration {run.iter}; a smaller --lr helps. "
+                          "Checkpoints saved before are untouched", status=1)
+        run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article; it starts at 0, so:
+        smooth = run.smooth / (1 - 0.999 ** run.iter)
+        spent += time.perf_counter() - start
+        characters += nats.size
+        run.seconds = before + time.perf_counter() - begin
+
+        done = run.iter == last or run.seconds - before >= args.timelimit or stop.signal
+        progress = done or run.iter % args.print_interval == 0
+        check = args.check_interval and (done or run.iter % args.check_interval == 0)
+        speed = bits = math.nan
+        if progress:
+            speed, spent, characters = characters / spent, 0.0, 0
+            print(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s", flush=True)
+        if check and heldout < len(ids) and not stop.signal:
+            bits = score(run, ids, heldout, stop)
+            print(f"held-out: {bits:.4f} BPC over {len(ids) - heldout:,} characters", flush=True)
+        if check and args.sample_length and not stop.signal:
+            show(sample(run, args.prime, args.sample_length, args.temperature, stop))
+        if log and (progress or check):
+            log.write(f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}\n")
+            log.flush()
+        if args.save and (check or done):
+            better = bits < run.best
+            run.best = min(bits, run.best) if better else run.best
+            save(run, args.save)
+            if better:
+                save(run, best[0] + ".best" + best[1])
+
+
+def open_log(run, args):
+    """The --fname file, with a line of # that says what starts here and names the columns."""
+    if not args.fname:
+        return None
+    log = open(args.fname, "a", encoding="utf-8")
+    sizes = " ".join(f"{name}={value}" for name, value in run.sizes.items())
+    log.write(f"# {MODEL} {sizes} batchsize={run.batchsize} seqlength={run.seqlength} lr={run.lr} seed={run.seed}: "
+              "iter seconds train_bpc heldout_bpc chars_per_s\n")
+    log.flush()
+    return log
+# ---- end of common: training ----
+
+
+# ---- common: command line ----
+def above_zero(kind, zero=False):
+    """A reader of a flag's number: finite and above 0, or from 0 on."""
+    def read(text):
+        value = kind(text)
+        if not (value >= 0 if zero else value > 0) or value == math.inf or (kind is int and zero and value >= 2**62):
+            raise ValueError
+        return value
+    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0"
+    return read
+
+
+def fraction(text):
+    """A reader of a number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError
+    return value
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Like its base, but an error is one line."""
+
+    def error(self, message):
+        raise Failure(f"{message} (see --help)")
+
+
+def parse(argv):
+    """The command line. What a checkpoint may bring has no default here: see begin."""
+    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True)
+    text = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "gull-rock.txt")
+    p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, epilog=(
+        "Ctrl-C ends a run after the iteration and saves it if --save is given; a second Ctrl-C ends it at once. "
+        "A checkpoint that cannot be written ends the run with status 1; the one before stays as it is."))
+    flag = p.add_argument
+    for name, (default, meaning) in SIZES.items():
+        flag(f"--{name}", type=count, metavar="N", help=f"{meaning} (default {default})")
+    flag("--batchsize", type=count, metavar="N", help=f"B, streams of text side by side (default {DEFAULTS['batchsize']})")
+    flag("--seqlength", type=count, metavar="N", help=f"S, steps of a window, through which gradients flow back (default {DEFAULTS['seqlength']})")
+    flag("--lr", type=amount, metavar="X", help=f"learning rate of Adagrad (default {DEFAULTS['lr']})")
+    flag("--iters", type=natural, metavar="N", help="iterations (windows) that this run does; 0: only write a sample (default: no limit)")
+    flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
+    flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
+    flag("--encoding", default="utf-8", help="of the text; latin-1 takes bytes one to one (default utf-8)")
+    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training (default 0.05)")
+    flag("--print_interval", type=count, metavar="N", default=100, help="iterations between two lines of progress (default 100)")
+    flag("--check_interval", type=natural, metavar="N", default=DEFAULTS["check_interval"], help="iterations between two checks: "
+         f"held-out BPC, a sample, a save; 0: never (default {DEFAULTS['check_interval']})")
+    flag("--sample_length", type=natural, metavar="N", default=500, help="characters of a sample; 0: none (default 500)")
+    flag("--temperature", type=above_zero(float, zero=True), metavar="X", default=1.0,
+         help="of sampling: below 1 more careful, 0 always the likeliest character (default 1)")
+    flag("--prime", metavar="TEXT", help="what a sample continues; @FILE reads it from a file (default: a newline)")
+    flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples (default 1)")
+    flag("--save", metavar="FILE", help="write a checkpoint here at every check and at the end; FILE with .best before its "
+         "suffix keeps the best held-out BPC")
+    flag("--load", metavar="FILE", help="continue from this checkpoint, with its sizes, batch, seed and vocabulary")
+    flag("--fname", metavar="FILE", help="append the figures here, tab-separated: iter, seconds, training BPC, held-out BPC, char/s")
+    flag("--fp64", action="store_true", help="compute in double precision, not single")
+    return p.parse_args(argv)
+
+
+def begin(args):
+    """The run that the flags ask for, fresh or loaded, the numbers of its text and where its held-out tail starts."""
+    run = load(args.load) if args.load else types.SimpleNamespace(sizes={}, dtype=np.dtype(np.float64 if args.fp64 else np.float32))
+    for name, value in {**{name: default for name, (default, _) in SIZES.items()}, **DEFAULTS, "seed": 1, "val": 0.05}.items():
+        given = getattr(args, name)
+        place = run.sizes if name in SIZES else vars(run)
+        if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
+            raise Failure(f"--{name} {given} contradicts {args.load}, which has {place[name]}")
+        place[name] = given if given is not None else place.get(name, value)
+    if args.fp64 and run.dtype != np.float64:
+        raise Failure(f"--fp64 contradicts {args.load}, which is in single precision")
+
+    ids, heldout = np.zeros(0, np.uint8), 0
+    if not args.load or args.iters != 0:
+        text = read_text(args.data, args.encoding)
+        vocab = run.vocab if args.load else sorted(set(text))
+        if len(vocab) < 2:
+            raise Failure(f"{args.data} is empty" if not vocab else f"{args.data} has one character only, {ascii(vocab[0])}: nothing to learn")
+        ids, digest = encode(text, vocab, args.data)
+        heldout = len(ids) - round(run.val * len(ids))
+        if heldout <= run.seqlength:
+            raise Failure(f"{args.data} is too short: {heldout:,} characters to train on, but a window takes {run.seqlength + 1:,}")
+        if args.load and digest != run.digest:
+            print(f"{args.data} is not the text of {args.load}: streams start afresh", flush=True)
+            run.position[:], run.best = len(ids), sys.float_info.max
+        run.vocab, run.digest = vocab, digest
+    need = bytes_needed(run)
+    if need > memory_size():
+        raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
+    if not args.load:
+        run.params, run.mem = (Params(param_shapes(len(run.vocab), **run.sizes), run.dtype) for _ in range(2))
+        init_params(run.params, generator(run.seed, 0))
+        run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
+        run.position, run.jumps = np.full(run.batchsize, len(ids)), np.zeros(run.batchsize, np.int64)
+        run.iter, run.smooth, run.seconds, run.best = 0, 0.0, 0.0, sys.float_info.max
+    return run, ids, heldout
+
+
+def bytes_needed(run):
+    """Bytes that training takes: parameters, gradients, accumulator; the windows of training and scoring; logits."""
+    def count(shapes):
+        return sum(map(math.prod, shapes.values()))
+    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))
+    numbers = 4 * count(param_shapes(M, **run.sizes)) + 3 * count(state_shapes(run.batchsize, **run.sizes))
+    numbers += sum(count(window_shapes(S, B, **run.sizes)) + 3 * M * S * B for S, B in windows)
+    return numbers * run.dtype.itemsize
+
+
+def memory_size():
+    """Bytes of memory of this machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")       # a terminal that cannot show a character is no reason to end
+    try:
+        args = parse(argv)
+        for path in (args.save, args.fname):
+            if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or ".")):
+                raise Failure(f"cannot write {path}: " + ("it is a folder" if os.path.isdir(path) else "its folder is not there"))
+        run, ids, heldout = begin(args)
+        prime = args.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
+        args.prime = read_text(prime[1:], args.encoding) if prime.startswith("@") else prime
+        encode(args.prime, run.vocab, "--prime")
+        stop = Stop()
+        with np.errstate(all="ignore"):                     # train looks at the numbers itself
+            if args.iters == 0:
+                show(sample(run, args.prime, args.sample_length, args.temperature, stop))
+            else:
+                if args.iters is None:
+                    args.iters = math.inf
+                print(f"{MODEL}: {run.params.flat.size:,} parameters, {run.batchsize} streams of {run.seqlength} steps; {args.data}: "
+                      f"{heldout:,} characters, {len(run.vocab)} different; {len(ids) - heldout:,} held out", flush=True)
+                train(run, ids, heldout, args, stop)
+        return 128 + stop.signal if stop.signal else 0
+    except Failure as e:
+        print(f"{os.path.basename(sys.argv[0])}: {e}", file=sys.stderr)
+        return e.status
+    except MemoryError:
+        print(f"{os.path.basename(sys.argv[0])}: not enough memory for these sizes", file=sys.stderr)
+        return 2
+    except BrokenPipeError:                                 # the reader of our output has gone, as in | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+# ---- end of common: command line ----
