@@ -27,8 +27,9 @@ It is trained by back-propagation through time (BPTT), written out by hand below
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters in the vocabulary.
 Activations keep the batch as columns, as the equations do: h_t is (H, B). Siblings: rnn-numpy.py, dnc-numpy.py.
 """
-# ---- common: imports (this block is the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
+# ---- common: imports (blocks like this one are the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
 import argparse
+import codecs
 import hashlib
 import io
 import math
@@ -49,8 +50,8 @@ import numpy as np
 # ---- end of common: imports ----
 
 MODEL = "lstm"
-SIZES = {"hidden": (128, "H, the number of hidden units")}                         # flag: (default, meaning)
-DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "check_interval": 2000}   # chosen by measurement
+SIZES = {"hidden": (128, "H, the number of hidden units")}  # flag: (default, meaning)
+DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "val": 0.05, "seed": 1}
 
 
 # The model ------------------------------------------------------------------------------------------------------------
@@ -203,12 +204,15 @@ def sigmoid_slope(s, factor, out):
 
 # ---- common: numbers ----
 class Params(dict):
-    """Named arrays that are views of one flat vector: Adagrad, a gradient check or a sum over workers is one operation."""
+    """Named arrays that are views of one flat vector: Adagrad or a sum over workers is one operation.
+
+    flat has all numbers, message two more behind them: with the gradients, workers exchange their loss and whether to stop.
+    """
 
     def __init__(self, shapes, dtype):
         super().__init__()
-        self.flat = np.zeros(sum(map(math.prod, shapes.values())), dtype)
-        end = 0
+        self.message = np.zeros(sum(map(math.prod, shapes.values())) + 2, dtype)
+        self.flat, end = self.message[:-2], 0
         for name, shape in shapes.items():
             start, end = end, end + math.prod(shape)
             self[name] = self.flat[start:end].reshape(shape)
@@ -286,32 +290,78 @@ def adagrad(p, d, mem, lr):
 def generator(seed, *key):
     """A random generator for one purpose: (0,) weights, (1, stream, jump), (2, iteration) samples. None disturbs another."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-# ---- end of common: numbers ----
 
 
-# ---- common: text ----
 class Failure(Exception):
     """What the user reads instead of a traceback: one line, and the exit status."""
 
     def __init__(self, message, status=2):
         super().__init__(" ".join(str(message).split()))
         self.status = status
+# ---- end of common: numbers ----
 
 
+# ---- common: workers ----
+class Workers:
+    """This process as worker `rank` of `size`: alone, or together with others that mpirun or srun has started.
+
+    Each worker has streams of its own; gradients are summed, so n workers with B streams train like one with n B. Worker
+    0 prints, logs and saves. mpi4py is needed only here.
+    """
+
+    def __init__(self):
+        self.rank, self.size, self.comm = 0, 1, None
+        launched = max(int(os.environ.get(name, 1)) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"))
+        if launched > 1:
+            try:
+                from mpi4py import MPI
+            except ImportError:
+                raise Failure(f"{launched} processes were started, but they cannot work together: pip install mpi4py")
+            self.comm, self.in_place, self.largest = MPI.COMM_WORLD, MPI.IN_PLACE, MPI.MAX
+            self.rank, self.size = self.comm.rank, self.comm.size
+
+    def say(self, *lines):
+        """Print, if this is worker 0."""
+        if self.rank == 0:
+            print(*lines, sep="\n", flush=True)
+
+    def sum(self, values):
+        """Add up an array over all workers, in place."""
+        if self.comm:
+            self.comm.Allreduce(self.in_place, values)
+        return values
+
+    def max(self, value):
+        """The largest of the workers' numbers."""
+        return self.comm.allreduce(value, self.largest) if self.comm else value
+
+    def join(self, values):
+        """All workers' arrays one after another along the last axis, at worker 0; elsewhere None."""
+        parts = self.comm.gather(values) if self.comm else [values]
+        return parts and np.concatenate(parts, axis=-1)
+
+    def abort(self, status):
+        """End all workers: those that wait for this one would wait for ever."""
+        if self.comm:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.comm.Abort(status)
+# ---- end of common: workers ----
+
+
+# ---- common: text ----
 def read_text(path, encoding):
     """The characters of a file. Newlines become \n, but not with latin-1, which takes bytes one to one."""
     try:
-        if os.path.getsize(path) > 10e6:
-            print(f"reading {path}, {os.path.getsize(path):,} bytes", flush=True)
-        raw = open(path, encoding=encoding, newline="" if encoding == "latin-1" else None)
-        with raw:
-            return raw.read().removeprefix("\ufeff")
+        newline = "" if codecs.lookup(encoding).name == "iso8859-1" else None
+        with open(path, encoding=encoding, newline=newline) as file:
+            return file.read().removeprefix("\ufeff")      # a byte order mark is no character of the text
     except FileNotFoundError:
         raise Failure(f"no text at {path}: name one with --data FILE (any plain text will do; data/README.md lists some)")
     except UnicodeDecodeError as e:
         raise Failure(f"{path} is not {encoding} at byte {e.start:,} ({e.reason}): try --encoding latin-1")
     except (OSError, LookupError, ValueError) as e:
-        raise Failure(f"cannot read {path}: {e}")
+        raise Failure(f"cannot read {path}: {getattr(e, 'strerror', None) or e}")
 
 
 def encode(text, vocab, name):
@@ -331,13 +381,15 @@ def encode(text, vocab, name):
     return ids, digest.digest()
 
 
-def next_window(ids, run, S):
+def next_window(ids, run, S, first=0):
     """The next S characters of each stream and those that follow them: inputs and targets, (S, B) each.
+
+    first: the number of this worker's first stream, so that n workers see the streams that one would see.
 
     A stream that has no whole window left jumps to a random place and starts from zero state; the others do not notice.
     """
     for b in np.flatnonzero(run.position + S >= len(ids)):
-        run.position[b] = generator(run.seed, 1, b, run.jumps[b]).integers(len(ids) - S)
+        run.position[b] = generator(run.seed, 1, first + b, run.jumps[b]).integers(len(ids) - S)
         run.jumps[b] += 1
         for value in run.state.values():
             value[..., b] = 0
@@ -348,26 +400,27 @@ def next_window(ids, run, S):
 
 
 # ---- common: scoring and sampling ----
-def score(run, ids, start, stop):
-    """Bits per character over ids[start:], each predicted from those before it; nan if stop says so.
+def score(run, ids, start, workers, stop):
+    """Bits per character over ids[start:], each predicted from those before it; nan if a signal asks to stop.
 
-    The text is cut into 64 segments that are read side by side from zero state, so the figure does not depend on the
-    batch. The first character of a segment has the last one of the segment before as its only context.
+    The text is cut into 64 segments that are read side by side from zero state, so that the figure does not depend on the
+    batch, and is quick; workers share them. The first character of a segment is predicted from the one before it.
     """
     edges = np.linspace(start, len(ids), 64 + 1).astype(np.intp)
-    first, last = edges[:-1], edges[1:]
-    state, window, nats = zeros(state_shapes(64, **run.sizes), run.dtype), None, 0.0
+    first, last = edges[:-1][workers.rank::workers.size], edges[1:][workers.rank::workers.size]
+    state, window, nats = zeros(state_shapes(len(first), **run.sizes), run.dtype), None, np.zeros(1)
     if len(ids) - start > 1e6:
-        print(f"scoring {len(ids) - start:,} held-out characters", flush=True)
-    for t in range(0, (last - first).max(), 25):
+        workers.say(f"scoring {len(ids) - start:,} held-out characters")
+    for t in range(0, (last - first).max(initial=0), 25):
         at = first + t + np.arange(25)[:, None]
         targets = ids[np.minimum(at, len(ids) - 1)].astype(np.intp)
         inputs = ids[np.minimum(at, len(ids)) - 1].astype(np.intp)
         logits, state, window = forward(run.params, inputs, state, window)
-        nats += float(cross_entropy(logits, targets)[0][at < last].sum(dtype=np.float64))
+        nats += cross_entropy(logits, targets)[0][at < last].sum(dtype=np.float64)
         if stop.signal:
-            return math.nan
-    return nats / math.log(2) / (len(ids) - start)
+            nats += math.nan
+            break
+    return float(workers.sum(nats)[0]) / math.log(2) / (len(ids) - start)
 
 
 def sample(run, prime, length, temperature, stop):
@@ -377,49 +430,49 @@ def sample(run, prime, length, temperature, stop):
     ids = [run.vocab.index(c) for c in prime]
     for t in range(len(prime) + length - 1):
         logits, state, window = forward(run.params, np.array([[ids[t]]]), state, window)
-        if stop.signal:
-            break
         if t + 1 == len(ids):
             z = logits.ravel().astype(np.float64)
             z -= z.max()
-            if temperature == 0:
-                ids.append(int(z.argmax()))
-            else:
-                p = np.cumsum(np.exp(z / temperature))
-                ids.append(min(int(np.searchsorted(p, rng.random() * p[-1], side="right")), len(p) - 1))
+            p = np.cumsum(np.exp(z / temperature) if temperature else z == 0)
+            ids.append(int(np.searchsorted(p, rng.random() * p[-1], side="right")))
+        if stop.signal:
+            break
     return "".join(run.vocab[i] for i in ids[len(prime):])
 
 
-def show(text):
-    """Print a sample; control characters are spelt out, so that no text can steer a terminal."""
-    print("----", re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text), "----", sep="\n", flush=True)
+def printable(text):
+    """The text with its control characters spelt out: a sample must not be able to steer a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text)
 # ---- end of common: scoring and sampling ----
 
 
 # ---- common: checkpoints ----
-WHOLE, REAL = ("batchsize", "seqlength", "seed", "iter"), ("lr", "val", "smooth", "seconds", "best")
+WHOLE, REAL = ("batchsize", "workers", "seqlength", "seed", "iter"), ("lr", "val", "smooth", "seconds", "best")
 
 
-def layout(sizes, batchsize, M, dtype):
+def layout(sizes, streams, M, dtype):
     """Names, shapes and types of all that a checkpoint holds; parameters stand under their own names."""
     params = param_shapes(M, **sizes)
     arrays = {**params, **{"adagrad_" + name: shape for name, shape in params.items()},
-              **{"state_" + name: shape for name, shape in state_shapes(batchsize, **sizes).items()}}
+              **{"state_" + name: shape for name, shape in state_shapes(streams, **sizes).items()}}
     return {**{name: (shape, np.dtype(dtype)) for name, shape in arrays.items()},
-            **{name: ((batchsize,), np.dtype(np.int64)) for name in ("position", "jumps")},
+            **{name: ((streams,), np.dtype(np.int64)) for name in ("position", "jumps")},
             **{name: ((), np.dtype(np.int64)) for name in (*SIZES, *WHOLE)},
             **{name: ((), np.dtype(np.float64)) for name in REAL},
             "vocabulary": ((M,), np.dtype(np.uint32)), "digest": ((32,), np.dtype(np.uint8)),
             "model": ((), np.array(MODEL).dtype)}
 
 
-def save(run, path):
+def save(run, path, workers):
     """Write all of run to path as .npz, through path.tmp: at any moment path holds the last good checkpoint whole."""
-    arrays = {**run.params, **{"adagrad_" + name: value for name, value in run.mem.items()},
-              **{"state_" + name: value for name, value in run.state.items()}, **run.sizes,
-              **{name: getattr(run, name) for name in ("position", "jumps", *WHOLE, *REAL)},
+    streams = {name: workers.join(value) for name, value in {
+        "position": run.position, "jumps": run.jumps, **{"state_" + name: value for name, value in run.state.items()}}.items()}
+    if workers.rank > 0:
+        return
+    arrays = {**run.params, **{"adagrad_" + name: value for name, value in run.mem.items()}, **streams, **run.sizes,
+              **{name: getattr(run, name) for name in (*WHOLE, *REAL)}, "workers": workers.size,
               "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest), "model": MODEL}
-    expected = layout(run.sizes, run.batchsize, len(run.vocab), run.dtype)
+    expected = layout(run.sizes, run.batchsize * workers.size, len(run.vocab), run.dtype)
     try:
         with open(path + ".tmp", "wb") as file:
             np.savez(file, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype) in expected.items()})
@@ -459,9 +512,9 @@ def load(path):
             raise ValueError(f"it holds the model {ascii(str(arrays['model'])[:20])}")
         run = types.SimpleNamespace(**{name: arrays[name].item() for name in (*WHOLE, *REAL)}, dtype=arrays["by"].dtype)
         run.sizes = {name: arrays[name].item() for name in SIZES}
-        if run.dtype not in (np.float32, np.float64) or min(run.batchsize, run.seqlength, *run.sizes.values()) < 1:
+        if run.dtype not in (np.float32, np.float64) or min(run.batchsize, run.workers, run.seqlength, *run.sizes.values()) < 1:
             raise ValueError("sizes or types are not those of a model")
-        expected = layout(run.sizes, run.batchsize, arrays["by"].size, run.dtype)
+        expected = layout(run.sizes, run.batchsize * run.workers, arrays["by"].size, run.dtype)
         if arrays.keys() != expected.keys():
             raise ValueError(f"names differ: {ascii(sorted(arrays.keys() ^ expected.keys())[:3])}")
         for name, (shape, dtype) in expected.items():
@@ -491,7 +544,7 @@ def load(path):
 
 # ---- common: training ----
 class Stop:
-    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, a second ends the process at once."""
+    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, the same again ends the process at once."""
 
     def __init__(self):
         self.signal = 0
@@ -499,63 +552,70 @@ class Stop:
             signal.signal(number, self.handle)
 
     def handle(self, number, frame):
-        if self.signal:
+        if self.signal == number:
             os._exit(128 + number)
         self.signal = number
 
 
-def train(run, ids, heldout, args, stop):
-    """Train until --iters or --timelimit is reached or stop is signalled; print, log, check and save on the way."""
-    begin, before, spent, characters, window = time.perf_counter(), run.seconds, 0.0, 0, None
-    last, best = run.iter + args.iters, os.path.splitext(args.save or "")
-    untouched = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)     # no gradient comes from beyond the window
-    log = open_log(run, args)
-    done = False
+def iterate(run, ids, nothing, window, workers, stop):
+    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, if all shall stop, and the window."""
+    inputs, targets = next_window(ids, run, run.seqlength, workers.rank * run.batchsize)
+    logits, run.state, window = forward(run.params, inputs, run.state, window)
+    nats, dlogits = cross_entropy(logits, targets)
+    grads, _ = backward(run.params, window, dlogits, nothing)
+    grads.message[-2:] = nats.sum(), stop
+    workers.sum(grads.message)
+    adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
+    run.iter += 1
+    bpc = float(grads.message[-2]) / (nats.size * workers.size) / math.log(2)
+    if not all(map(math.isfinite, (bpc, run.mem.flat.max(), run.params.flat.sum()))):   # mem of inf would freeze the weights
+        raise Failure(f"loss or gradient is not finite in iteration {run.iter}: try a smaller --lr; what was saved is untouched", 1)
+    return bpc, grads.message[-1] > 0, window
+
+
+def train(run, ids, heldout, args, workers, stop):
+    """Train on ids[:heldout] until --iters, --timelimit or a signal ends it; report, check and save on the way."""
+    begin, before, window = time.perf_counter(), run.seconds, None
+    last = math.inf if args.iters is None else run.iter + args.iters
+    nothing = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)    # no gradient comes from behind a window
+    log = open_log(run, args) if args.fname and workers.rank == 0 else None
+    spent, first, done = 0.0, run.iter, False
     while not done:
         start = time.perf_counter()
-        inputs, targets = next_window(ids[:heldout], run, run.seqlength)
-        logits, run.state, window = forward(run.params, inputs, run.state, window)
-        nats, dlogits = cross_entropy(logits, targets)
-        grads, _ = backward(run.params, window, dlogits, untouched)
-        bpc = float(nats.mean()) / math.log(2)
-        adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
-        run.iter += 1
-        if not (math.isfinite(bpc) and math.isfinite(run.mem.flat.max())):
-            raise Failure(f"loss or gradient is not finite in iteration {run.iter}; a smaller --lr helps. "
-                          "Checkpoints saved before are untouched", status=1)
-        run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article; it starts at 0, so:
+        bpc, stopped, window = iterate(run, ids[:heldout], nothing, window, workers, stop.signal > 0 or start - begin > args.timelimit)
+        run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article, from 0 on; so correct the start
         smooth = run.smooth / (1 - 0.999 ** run.iter)
         spent += time.perf_counter() - start
-        characters += nats.size
         run.seconds = before + time.perf_counter() - begin
 
-        done = run.iter == last or run.seconds - before >= args.timelimit or stop.signal
+        done = stopped or run.iter == last
         progress = done or run.iter % args.print_interval == 0
         check = args.check_interval and (done or run.iter % args.check_interval == 0)
         speed = bits = math.nan
+        if done:
+            stop.signal = workers.max(stop.signal)
         if progress:
-            speed, spent, characters = characters / spent, 0.0, 0
-            print(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s", flush=True)
-        if check and heldout < len(ids) and not stop.signal:
-            bits = score(run, ids, heldout, stop)
-            print(f"held-out: {bits:.4f} BPC over {len(ids) - heldout:,} characters", flush=True)
-        if check and args.sample_length and not stop.signal:
-            show(sample(run, args.prime, args.sample_length, args.temperature, stop))
+            speed = (run.iter - first) * run.seqlength * run.batchsize * workers.size / spent
+            spent, first = 0.0, run.iter
+            workers.say(f"{workers.rank}: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s")
+        if check and not (done and stop.signal):
+            if heldout < len(ids):
+                bits = score(run, ids, heldout, workers, stop)
+            if not math.isnan(bits):
+                workers.say(f"held-out: {bits:.4f} BPC over {len(ids) - heldout:,} characters")
+            if args.sample_length and workers.rank == 0:
+                workers.say("----", printable(sample(run, args.prime, args.sample_length, args.temperature, stop)), "----")
         if log and (progress or check):
             log.write(f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}\n")
             log.flush()
         if args.save and (check or done):
-            better = bits < run.best
-            run.best = min(bits, run.best) if better else run.best
-            save(run, args.save)
-            if better:
-                save(run, best[0] + ".best" + best[1])
+            better, run.best = bits < run.best, bits if bits < run.best else run.best
+            for path in (args.save, "{0}.best{1}".format(*os.path.splitext(args.save)))[:1 + better]:
+                save(run, path, workers)
 
 
 def open_log(run, args):
     """The --fname file, with a line of # that says what starts here and names the columns."""
-    if not args.fname:
-        return None
     log = open(args.fname, "a", encoding="utf-8")
     sizes = " ".join(f"{name}={value}" for name, value in run.sizes.items())
     log.write(f"# {MODEL} {sizes} batchsize={run.batchsize} seqlength={run.seqlength} lr={run.lr} seed={run.seed}: "
@@ -603,21 +663,24 @@ def parse(argv):
     for name, (default, meaning) in SIZES.items():
         flag(f"--{name}", type=count, metavar="N", help=f"{meaning} (default {default})")
     flag("--batchsize", type=count, metavar="N", help=f"B, streams of text side by side (default {DEFAULTS['batchsize']})")
-    flag("--seqlength", type=count, metavar="N", help=f"S, steps of a window, through which gradients flow back (default {DEFAULTS['seqlength']})")
+    flag("--seqlength", type=count, metavar="N", help="S, steps of a window, through which gradients flow back "
+         f"(default {DEFAULTS['seqlength']})")
     flag("--lr", type=amount, metavar="X", help=f"learning rate of Adagrad (default {DEFAULTS['lr']})")
     flag("--iters", type=natural, metavar="N", help="iterations (windows) that this run does; 0: only write a sample (default: no limit)")
     flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
     flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
     flag("--encoding", default="utf-8", help="of the text; latin-1 takes bytes one to one (default utf-8)")
-    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training (default 0.05)")
+    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training "
+         f"(default {DEFAULTS['val']})")
     flag("--print_interval", type=count, metavar="N", default=100, help="iterations between two lines of progress (default 100)")
-    flag("--check_interval", type=natural, metavar="N", default=DEFAULTS["check_interval"], help="iterations between two checks: "
-         f"held-out BPC, a sample, a save; 0: never (default {DEFAULTS['check_interval']})")
+    flag("--check_interval", type=natural, metavar="N", default=1000, help="iterations between two checks: held-out BPC, "
+         "a sample, a save; 0: never (default 1000)")
     flag("--sample_length", type=natural, metavar="N", default=500, help="characters of a sample; 0: none (default 500)")
     flag("--temperature", type=above_zero(float, zero=True), metavar="X", default=1.0,
          help="of sampling: below 1 more careful, 0 always the likeliest character (default 1)")
     flag("--prime", metavar="TEXT", help="what a sample continues; @FILE reads it from a file (default: a newline)")
-    flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples (default 1)")
+    flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples "
+         f"(default {DEFAULTS['seed']})")
     flag("--save", metavar="FILE", help="write a checkpoint here at every check and at the end; FILE with .best before its "
          "suffix keeps the best held-out BPC")
     flag("--load", metavar="FILE", help="continue from this checkpoint, with its sizes, batch, seed and vocabulary")
@@ -626,10 +689,11 @@ def parse(argv):
     return p.parse_args(argv)
 
 
-def begin(args):
+def begin(args, workers):
     """The run that the flags ask for, fresh or loaded, the numbers of its text and where its held-out tail starts."""
-    run = load(args.load) if args.load else types.SimpleNamespace(sizes={}, dtype=np.dtype(np.float64 if args.fp64 else np.float32))
-    for name, value in {**{name: default for name, (default, _) in SIZES.items()}, **DEFAULTS, "seed": 1, "val": 0.05}.items():
+    fresh = types.SimpleNamespace(sizes={}, dtype=np.dtype(np.float64 if args.fp64 else np.float32))
+    run = load(args.load) if args.load else fresh
+    for name, value in {**{name: default for name, (default, _) in SIZES.items()}, **DEFAULTS}.items():
         given = getattr(args, name)
         place = run.sizes if name in SIZES else vars(run)
         if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
@@ -643,24 +707,32 @@ def begin(args):
         text = read_text(args.data, args.encoding)
         vocab = run.vocab if args.load else sorted(set(text))
         if len(vocab) < 2:
-            raise Failure(f"{args.data} is empty" if not vocab else f"{args.data} has one character only, {ascii(vocab[0])}: nothing to learn")
+            raise Failure(f"{args.data} has no two different characters: there is nothing to learn")
         ids, digest = encode(text, vocab, args.data)
         heldout = len(ids) - round(run.val * len(ids))
         if heldout <= run.seqlength:
             raise Failure(f"{args.data} is too short: {heldout:,} characters to train on, but a window takes {run.seqlength + 1:,}")
         if args.load and digest != run.digest:
-            print(f"{args.data} is not the text of {args.load}: streams start afresh", flush=True)
+            workers.say(f"{args.data} is not the text of {args.load}: streams start afresh")
             run.position[:], run.best = len(ids), sys.float_info.max
         run.vocab, run.digest = vocab, digest
     need = bytes_needed(run)
     if need > memory_size():
         raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
-    if not args.load:
+    if args.load and run.workers != workers.size:
+        workers.say(f"{args.load} is of {run.workers} workers, this run of {workers.size}: streams start afresh")
+        run.position, run.jumps = np.full(run.batchsize, len(ids)), np.full(run.batchsize, run.jumps.max())
+        run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
+    elif args.load:
+        mine = slice(workers.rank * run.batchsize, (workers.rank + 1) * run.batchsize)
+        run.position, run.jumps = run.position[mine], run.jumps[mine]
+        run.state = {name: value[..., mine].copy() for name, value in run.state.items()}
+    else:
         run.params, run.mem = (Params(param_shapes(len(run.vocab), **run.sizes), run.dtype) for _ in range(2))
         init_params(run.params, generator(run.seed, 0))
         run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
         run.position, run.jumps = np.full(run.batchsize, len(ids)), np.zeros(run.batchsize, np.int64)
-        run.iter, run.smooth, run.seconds, run.best = 0, 0.0, 0.0, sys.float_info.max
+        run.iter, run.smooth, run.seconds, run.best, run.workers = 0, 0.0, 0.0, sys.float_info.max, workers.size
     return run, ids, heldout
 
 
@@ -684,39 +756,47 @@ def memory_size():
 
 def main(argv=None):
     """Run the command line; returns the exit status."""
+    name, workers = os.path.basename(sys.argv[0]), None
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")       # a terminal that cannot show a character is no reason to end
     try:
         args = parse(argv)
-        for path in (args.save, args.fname):
-            if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or ".")):
-                raise Failure(f"cannot write {path}: " + ("it is a folder" if os.path.isdir(path) else "its folder is not there"))
-        run, ids, heldout = begin(args)
-        prime = args.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
-        args.prime = read_text(prime[1:], args.encoding) if prime.startswith("@") else prime
+        for path in filter(None, (args.save, args.fname)):
+            if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
+                raise Failure(f"cannot write {path}: it is a folder, or its folder is not there")
+        workers = Workers()
+        run, ids, heldout = begin(args, workers)
+        if args.prime and args.prime[0] == "@":
+            args.prime = read_text(args.prime[1:], args.encoding)
+        args.prime = args.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
         encode(args.prime, run.vocab, "--prime")
         stop = Stop()
-        with np.errstate(all="ignore"):                     # train looks at the numbers itself
-            if args.iters == 0:
-                show(sample(run, args.prime, args.sample_length, args.temperature, stop))
-            else:
-                if args.iters is None:
-                    args.iters = math.inf
-                print(f"{MODEL}: {run.params.flat.size:,} parameters, {run.batchsize} streams of {run.seqlength} steps; {args.data}: "
-                      f"{heldout:,} characters, {len(run.vocab)} different; {len(ids) - heldout:,} held out", flush=True)
-                train(run, ids, heldout, args, stop)
+        with np.errstate(all="ignore"):                     # iterate looks at the numbers itself
+            if args.iters == 0 and workers.rank == 0:
+                workers.say("----", printable(sample(run, args.prime, args.sample_length, args.temperature, stop)), "----")
+            elif args.iters != 0:
+                streams = f"{run.batchsize} streams" + f" on each of {workers.size} workers" * (workers.size > 1)
+                workers.say(f"{MODEL}: {run.params.flat.size:,} parameters, {streams}, {run.seqlength} steps; {args.data}: {heldout:,} "
+                            f"characters, {len(run.vocab)} different, and {len(ids) - heldout:,} held out")
+                train(run, ids, heldout, args, workers, stop)
         return 128 + stop.signal if stop.signal else 0
-    except Failure as e:
-        print(f"{os.path.basename(sys.argv[0])}: {e}", file=sys.stderr)
-        return e.status
-    except MemoryError:
-        print(f"{os.path.basename(sys.argv[0])}: not enough memory for these sizes", file=sys.stderr)
-        return 2
-    except BrokenPipeError:                                 # the reader of our output has gone, as in | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:                                 # whoever read our output has gone, as in | head
+        message, status = None, 141
     except KeyboardInterrupt:
-        return 130
+        message, status = None, 130
+    except Failure as e:
+        message, status = e, e.status
+    except MemoryError:
+        message, status = "not enough memory for these sizes", 2
+    except OSError as e:
+        message, status = f"cannot write {e.filename or 'the output'}: {e.strerror or e}", 1
+    if message:
+        print(f"{name}: {message}", file=sys.stderr)
+    else:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # what is still to be printed is lost quietly
+    if workers:
+        workers.abort(status)
+    return status
 
 
 if __name__ == "__main__":
