@@ -133,19 +133,27 @@ def window_shapes(S, B, hidden, locations, width, heads):
             "h_o": (S, H, B),           # derivative of h_t by the argument of o
             "s_s": (S, H, B),           # derivative of s_t by s_{t-1}
             "acols": (4 * H, S, B),     # a or its gradient, steps side by side
+            # The interface: as columns for its functions, as rows for the memory; the slopes of its functions
+            "xi": (S, I, B), "xirows": (S, B, I), "dxi": (S, I, B), "dxirows": (B, I - 3 * R), "slope": (S, I, B), "xicols": (I, S, B),
+            "knorm": (S, K, B),         # |k| of each key
             # The memory's state; [0] is the incoming one
             "M": (S + 1, B, N, W), "u": (S + 1, B, N), "p": (S + 1, B, N), "L": (S + 1, B, N, N),
-            "wr": (S + 1, B, R, N), "ww": (S + 1, B, N), "mm": (S + 1, B, N),       # mm: |M[i]|^2 + eps
+            "wr": (S + 1, B, R, N), "ww": (S + 1, B, N), "mnorm": (S + 1, B, N),    # mnorm: |M[i]| of each location
             # What each step keeps for the backward pass
-            "xi": (S, B, I), "dxi": (S, B, I), "slope": (S, B, I),  # interface, its gradient, slopes of its functions
-            "kk": (S, B, K),                                        # |k|^2 + eps
             "kept": (S, B, R, N), "psi": (S, B, N), "upsi": (S, B, N),      # 1 - f wr, their product, usage before it
             "usort": (S, B, N), "before": (S, B, N), "asort": (S, B, N), "alloc": (S, B, N),    # see allocation
             "zw": (S, B, 1, N), "cw": (S, B, 1, N), "mix": (S, B, N),       # write content; allocation and content, mixed
-            "zr": (S, B, R, N), "bcf": (S, B, R, 3, N),             # read content; backward, content, forward weighting
+            "zr": (S, B, R, N), "bcf": (S, B, 3, R, N), "pi": (S, B, 3, R),   # read content; backward, content, forward; modes
+            "ww1": (S, B, N, 2), "rest": (S, B, 1),                 # ww beside 1, see outer; 1 - sum of ww
+            # Derivatives for all steps at once, called y_x for dy / dx
+            "psi_wr": (S, B, R, N), "psi_f": (S, B, R, N), "u_u": (S, B, N), "u_ww": (S, B, N), "ww_ga": (S, B, N),
+            "ww_alloc": (S, B, 1), "ww_cw": (S, B, 1), "alloc_own": (S, B, N), "alloc_before": (S, B, N),
             # Gradients from step t + 1, and room for what does not outlive a step
             "dM": (B, N, W), "dL": (B, N, N), "dwr": (B, R, N), "dww": (B, N), "du": (B, N), "dp": (B, N),
-            "roomM": (B, N, W), "roomL": (B, N, N), "roomN": (B, N), "roomr": (B, R, W), "roomb": (B, R, 3, N)}
+            "byM": (B, 2 * R + 1, N), "withM": (B, 2 * R + 1, W), "dmnorm": (B, N),     # see memory_products_backward
+            "roomM": (B, N, W), "roomL": (B, N, N), "pairM": (B, 2, W), "pairL": (B, 2, N), "roomr": (B, R, W),
+            "dbcf": (B, 3, R, N), "behind": (B, N),
+            "ones": (N,), "onesW": (W,), "tie": (N,)}
 
 
 def window_steps(w):
@@ -153,24 +161,32 @@ def window_steps(w):
     (S, H, B), (R, N), W = w.dtanh.shape, w.kept.shape[2:], w.M.shape[3]
     i, o, f, g = gates(w)
     rows = interface(W, R)
-    parts = {"keys": (slice(0, rows["Whw"].stop), (B, R + 1, W)), "v": (rows["Whv"], (B, W)), "e": (rows["Whe"], (B, W)),
-             "f": (rows["Whf"], (B, R, 1)), "ga": (rows["Whga"], (B, 1)), "gw": (rows["Whgw"], (B, 1)),
-             "sigmoids": (slice(rows["Whe"].start, rows["Whgw"].stop), (B, W + R + 2)),
-             "beta": (slice(rows["Whbr"].start, rows["Whbw"].stop), (B, R + 1)), "pi": (rows["Whp"], (B, R, 3))}
-    w.order = np.zeros((S, B, N), np.intp)
+    keys, betas = slice(0, rows["Whw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
+    sigmoids = slice(rows["Whe"].start, rows["Whgw"].stop)
+    w.order, w.first = np.zeros((S, B, N), np.intp), np.arange(0, B * N, N)[:, None]
+    w.ones[:], w.onesW[:], w.ww1[:] = 1, 1, 1
+    w.tie[:] = np.arange(N) * (1e-6 if w.M.dtype == np.float32 else 1e-9)
     w.steps = []
     for t in range(S):
-        s = types.SimpleNamespace(hrow=w.hr[t + 1, :H].T, r=w.hr[t + 1, H:], dr=w.dhr[t, H:])
-        for name in ("xi", "dxi", "slope", "kk", "kept", "psi", "upsi", "usort", "before", "asort", "alloc", "zw", "cw", "mix",
-                     "zr", "bcf", "order"):
-            setattr(s, name, getattr(w, name)[t])
-        for name in ("M", "u", "p", "L", "wr", "ww", "mm"):
-            setattr(s, name, getattr(w, name)[t + 1])
-            setattr(s, name + "prev", getattr(w, name)[t])
-        for name, (columns, shape) in parts.items():
-            setattr(s, name, s.xi[:, columns].reshape(shape))
-            setattr(s, "d" + name, s.dxi[:, columns].reshape(shape))
-        w.steps.append(s)
+        step = types.SimpleNamespace(r=w.hr[t + 1, H:], dr=w.dhr[t, H:])
+        for name in ("xi", "xirows", "dxi", "slope", "knorm", "kept", "psi", "upsi", "usort", "before", "asort", "alloc", "zw", "cw",
+                     "mix", "zr", "bcf", "pi", "ww1", "rest", "order", "psi_wr", "psi_f", "u_u", "u_ww", "ww_ga", "ww_alloc", "ww_cw",
+                     "alloc_own", "alloc_before"):
+            setattr(step, name, getattr(w, name)[t])
+        for name in ("M", "u", "p", "L", "wr", "ww", "mnorm"):
+            setattr(step, name, getattr(w, name)[t + 1])
+            setattr(step, name + "prev", getattr(w, name)[t])
+        for d, xi in ("", step.xi), ("d", step.dxi):            # as columns,
+            setattr(step, d + "keycols", xi[keys].reshape(R + 1, W, B))
+            setattr(step, d + "beta", xi[betas])
+            setattr(step, d + "picols", xi[rows["Whp"]].reshape(R, 3, B))
+        step.sigmoids = step.xi[sigmoids]
+        for d, xi in ("", step.xirows), ("d", w.dxirows):       # and as rows
+            setattr(step, d + "keys", xi[:, keys].reshape(B, R + 1, W))
+            for name, parameter in (("v", "Whv"), ("e", "Whe"), ("ga", "Whga"), ("gw", "Whgw")):
+                setattr(step, d + name, xi[:, rows[parameter]])
+            setattr(step, d + "f", xi[:, rows["Whf"]][:, :, None])
+        w.steps.append(step)
     w.forward = list(zip(w.a, w.a[:, :3 * H], i, o, f, g, w.c, w.c[1:], w.hr, w.hr[1:, :H], w.steps))
     w.backward = list(zip(w.dhr, w.dhr[:, :H], w.h_s, w.s_a, w.h_o, w.s_s, w.a.reshape(S, 4, H, B), o, w.a, w.steps))[::-1]
 
@@ -193,7 +209,7 @@ def forward(params, inputs, state, window=None):
     w.inputs, w.hr[0, :H], w.hr[0, H:], w.c[0] = inputs, state["h"], state["r"], state["c"]
     for name in ("M", "u", "p", "L", "wr", "ww"):
         getattr(w, name)[0] = np.moveaxis(state[name], -1, 0)
-    row_norms(w.M[0], out=w.mm[0])
+    row_lengths(w.M[0], w, w.mnorm[0])
 
     # sigmoid(z) = (1 + tanh(z / 2)) / 2: with the rows of i, o, f halved, one tanh serves all gates and cannot overflow.
     scale = np.ones((4 * H, 1), Whh.dtype)
@@ -212,7 +228,7 @@ def forward(params, inputs, state, window=None):
         c += w.ig                                           # h_t = o * tanh(c_t)
         np.tanh(c, out=c)
         np.multiply(o, c, out=h)                            # h_t = o * c_t
-        np.dot(s.hrow, Wxi, out=s.xi)                       # interface vector: all that the memory is told
+        np.dot(Wxi, h, out=s.xi)                            # interface vector: all that the memory is told
         use_memory(s, w)
 
     side_by_side(w.hr, out=w.hrcols)
@@ -223,11 +239,10 @@ def forward(params, inputs, state, window=None):
 
 
 def interface_weights(params):
-    """The parameters that read the interface out of h_t, side by side (H, I): one product; rows of sigmoids are halved."""
-    W, R = len(params["Whw"]), len(params["Whbr"])
-    rows = interface(W, R)
-    Wxi = np.concatenate([params[name] for name in rows]).T.copy()
-    Wxi[:, rows["Whe"].start:rows["Whgw"].stop] *= 0.5
+    """The parameters that read the interface out of h_t, one above the other: one product. Rows of sigmoids are halved."""
+    rows = interface(len(params["Whw"]), len(params["Whbr"]))
+    Wxi = np.concatenate([params[name] for name in rows])
+    Wxi[rows["Whe"].start:rows["Whgw"].stop] *= 0.5
     return Wxi
 
 
@@ -237,8 +252,12 @@ def use_memory(s, w):
     s.sigmoids *= 0.5
     s.sigmoids += 0.5
     oneplus(s.beta)
-    softmax(s.pi, out=s.pi)
-    row_norms(s.keys, out=s.kk)
+    softmax(s.picols, 1)
+    np.einsum("kwb,kwb->kb", s.keycols, s.keycols, out=s.knorm)
+    lengths(s.knorm)
+    s.keycols *= (s.beta / s.knorm)[:, None]                # from here on keys have the length beta
+    np.copyto(s.xirows, s.xi.T)
+    np.copyto(s.pi, s.picols.transpose(2, 1, 0))
 
     np.multiply(s.f, s.wrprev, out=s.kept)                  # retention: psi = prod_r (1 - f_r wr_{t-1,r})
     np.subtract(1, s.kept, out=s.kept)
@@ -247,34 +266,35 @@ def use_memory(s, w):
     np.subtract(s.wwprev, s.upsi, out=s.upsi)
     s.upsi += s.uprev
     np.multiply(s.upsi, s.psi, out=s.u)
-    allocation(s)
-    content(s.Mprev, s.mmprev, s.keys[:, -1:], s.kk[:, -1:], s.beta[:, -1:], z=s.zw, out=s.cw)
+    allocation(s, w)
+    content(s.Mprev, s.mnormprev, s.keys[:, -1:], s.zw, s.cw)
 
     np.subtract(s.alloc, s.cw[:, 0], out=s.mix)             # write weighting: ww = gw (ga alloc + (1 - ga) content)
     s.mix *= s.ga
     s.mix += s.cw[:, 0]
     np.multiply(s.mix, s.gw, out=s.ww)
+    s.ww1[:, :, 0] = s.ww
 
-    np.multiply(s.Mprev, s.e[:, None], out=s.M)             # memory: M = M_{t-1} (1 - ww e^T) + ww v^T
-    np.subtract(s.v[:, None], s.M, out=s.M)
-    s.M *= s.ww[:, :, None]
-    s.M += s.Mprev
-    row_norms(s.M, out=s.mm)
+    np.multiply(s.Mprev, outer(s.ww1, -s.e, 1, w.pairM, w.roomM), out=s.M)  # memory: M = M_{t-1} (1 - ww e^T) + ww v^T
+    s.M += outer(s.ww1, s.v, 0, w.pairM, w.roomM)
+    row_lengths(s.M, w, s.mnorm)
 
-    np.subtract((1 - s.ww)[:, :, None], s.ww[:, None], out=s.L)     # links: L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j]
-    s.L *= s.Lprev                                          #                      + ww[i] p_{t-1}[j],  L[i,i] = 0
-    s.L += np.multiply(s.ww[:, :, None], s.pprev[:, None], out=w.roomL)
+    # links: L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j],  L[i,i] = 0
+    np.multiply(s.Lprev, outer(s.ww1, -1, 1 - s.ww, w.pairL, w.roomL), out=s.L)
+    s.L += outer(s.ww1, s.pprev, 0, w.pairL, w.roomL)
     diagonal(s.L)[:] = 0
-    np.multiply(s.pprev, 1 - s.ww.sum(axis=1, keepdims=True), out=s.p)      # precedence: p = (1 - sum ww) p_{t-1} + ww
+    np.subtract(1, np.dot(s.ww, w.ones)[:, None], out=s.rest)   # precedence: p = (1 - sum ww) p_{t-1} + ww
+    np.multiply(s.pprev, s.rest, out=s.p)
     s.p += s.ww
 
-    np.matmul(s.wrprev, s.L, out=s.bcf[:, :, 0])            # backward weighting: L^T wr_{t-1}
-    content(s.M, s.mm, s.keys[:, :-1], s.kk[:, :-1], s.beta[:, :-1], z=s.zr, out=s.bcf[:, :, 1])
-    np.matmul(s.wrprev, s.L.swapaxes(1, 2), out=s.bcf[:, :, 2])     # forward weighting: L wr_{t-1}
-    np.multiply(s.bcf, s.pi[:, :, :, None], out=w.roomb)    # read weighting: wr = pi_1 backward + pi_2 content + pi_3 forward
-    np.add.reduce(w.roomb, axis=2, out=s.wr)
+    np.matmul(s.wrprev, s.L, out=s.bcf[:, 0])               # backward weighting: L^T wr_{t-1}
+    content(s.M, s.mnorm, s.keys[:, :-1], s.zr, s.bcf[:, 1])
+    np.matmul(s.wrprev, s.L.swapaxes(1, 2), out=s.bcf[:, 2])    # forward weighting: L wr_{t-1}
+    np.multiply(s.pi[..., None], s.bcf, out=w.dbcf)         # read weighting: wr = pi_1 backward + pi_2 content + pi_3 forward
+    np.add(w.dbcf[:, 0], w.dbcf[:, 1], out=s.wr)
+    s.wr += w.dbcf[:, 2]
     np.matmul(s.wr, s.M, out=w.roomr)                       # read vectors: r = M^T wr
-    s.r[:] = w.roomr.reshape(len(s.r.T), -1).T
+    s.r[:] = w.roomr.reshape(len(w.roomr), -1).T
 
 
 def oneplus(z):
@@ -287,17 +307,37 @@ def oneplus(z):
     z += 1
 
 
-def softmax(z, out):
-    """Softmax over the last axis, shifted by its maximum."""
-    np.subtract(z, np.maximum.reduce(z, axis=-1, keepdims=True), out=out)
-    np.exp(out, out=out)
-    out /= np.add.reduce(out, axis=-1, keepdims=True)
+def softmax(z, axis):
+    """In place: softmax over an axis, shifted by its maximum."""
+    z -= np.maximum.reduce(z, axis=axis, keepdims=True)
+    np.exp(z, out=z)
+    z /= np.add.reduce(z, axis=axis, keepdims=True)
 
 
-def row_norms(x, out):
-    """out = sum of squares of each row of x (B, n, W), plus eps."""
-    np.einsum("bnw,bnw->bn", x, x, out=out)
-    out += EPS
+def lengths(squares):
+    """In place: from sums of squares to lengths, with eps inside of the root."""
+    squares += EPS
+    np.sqrt(squares, out=squares)
+
+
+def row_lengths(M, w, out):
+    """The length of each location of M."""
+    np.multiply(M, M, out=w.roomM)
+    sum_last(w.roomM, w.onesW, out)
+    lengths(out)
+
+
+def sum_last(x, ones, out=None):
+    """The sum over the last axis, as a product with ones: that is 2 to 7 times as fast as np.sum at these sizes."""
+    if out is None:
+        return np.dot(x.reshape(-1, len(ones)), ones).reshape(x.shape[:-1])
+    return np.dot(x.reshape(-1, len(ones)), ones, out=out.reshape(-1))
+
+
+def outer(ww1, top, bottom, pair, out):
+    """ww top^T + 1 bottom^T for each stream, from ww1 = [ww, 1]: a product with two terms beats broadcasting by 2 to 4."""
+    pair[:, 0], pair[:, 1] = top, bottom
+    return np.matmul(ww1, pair, out=out)
 
 
 def diagonal(L):
@@ -305,16 +345,13 @@ def diagonal(L):
     return L.reshape(len(L), -1)[:, ::L.shape[1] + 1]
 
 
-def allocation(s):
+def allocation(s, w):
     """Allocation weighting: alloc[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i], phi = locations in ascending usage.
 
     Usage is moved into [eps, 1], which keeps the gradient of the product finite. Equal usages, as all are after a reset,
     are sorted by location: by u + i delta, since rounding must not choose.
     """
-    N = s.u.shape[1]
-    delta = 1e-6 if s.u.dtype == np.float32 else 1e-9
-    rank = np.arange(N, dtype=s.u.real.dtype) * delta + s.u.real
-    np.add(np.argsort(rank, axis=1, kind="stable"), np.arange(0, s.u.size, N)[:, None], out=s.order)   # numbers in u.ravel()
+    np.add((s.u.real + w.tie.real).argsort(axis=1, kind="stable"), w.first, out=s.order)    # numbers in u.ravel()
     np.take(s.u, s.order, out=s.usort, mode="clip")
     s.usort *= 1 - EPS
     s.usort += EPS
@@ -325,12 +362,13 @@ def allocation(s):
     s.alloc.reshape(-1)[s.order] = s.asort                  # back to the locations' own order
 
 
-def content(M, mm, k, kk, beta, z, out):
-    """Content weighting: softmax over locations of beta cos(k, M[i]), for keys k (B, K, W); z keeps the softmax's argument."""
-    np.matmul(k, M.swapaxes(1, 2), out=z)
-    z *= (beta / np.sqrt(kk))[:, :, None]
-    z /= np.sqrt(mm)[:, None]
-    softmax(z, out=out)
+def content(M, mnorm, keys, z, out):
+    """Content weighting: softmax over locations of beta cos(k, M[i]); the keys (B, K, W) have the length beta already."""
+    np.matmul(keys, M.swapaxes(1, 2), out=z)
+    z /= mnorm[:, None]
+    np.subtract(z, np.maximum.reduce(z, axis=2, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= np.add.reduce(out, axis=2, keepdims=True)
 
 
 def backward(params, window, dlogits, dstate):
@@ -364,10 +402,7 @@ def backward(params, window, dlogits, dstate):
     s_g *= i
     w.s_s[0] = f[0]                                         # the incoming state is c_0 itself,
     np.multiply(f[1:], w.dtanh[:-1], out=w.s_s[1:])         # all later c_{t-1} are tanh(s_{t-1})
-    sigmoids, betas = slice(rows["Whe"].start, rows["Whgw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
-    w.slope[:] = 1                                          # of the interface's functions: keys and write vector as they are,
-    sigmoid_slope(w.xi[:, :, sigmoids], 1, out=w.slope[:, :, sigmoids])
-    w.slope[:, :, betas] = -np.expm1(1 - w.xi[:, :, betas]) # oneplus' = sigmoid(z) = 1 - e^(1 - oneplus(z))
+    memory_slopes(w, rows)
 
     w.dhrnext[:H], w.dhrnext[H:] = dstate["h"], dstate["r"]
     for name in ("M", "u", "p", "L", "wr", "ww"):
@@ -375,11 +410,11 @@ def backward(params, window, dlogits, dstate):
     np.multiply(dstate["c"], w.dtanh[-1], out=w.dsnext)
     Whr = np.concatenate([Whh, Wrh], axis=1)
     Wxi = np.concatenate([params[name] for name in rows])
+    w.byM[:], w.dmnorm[:] = 0, 0
     for dhr, dh, h_s, s_a, h_o, s_s, da, da_o, da_all, s in w.backward:
         dhr += w.dhrnext
         use_memory_backward(s, w)
-        s.dxi *= s.slope                                    # through the interface's functions: to Wxi h_t,
-        dh += np.dot(Wxi.T, s.dxi.T)                        # to h_t
+        dh += np.dot(Wxi.T, s.dxi)                          # interface vector: to h_t
         np.multiply(dh, h_s, out=w.ig)                      # h_t = o * tanh(s_t): to s_t,
         w.ig += w.dsnext
         np.multiply(w.ig, s_a, out=da)                      # s_t = g * i + f * c_{t-1}: to the arguments of i, f, g
@@ -387,13 +422,17 @@ def backward(params, window, dlogits, dstate):
         np.multiply(w.ig, s_s, out=w.dsnext)                # to s_{t-1},
         np.dot(Whr.T, da_all, out=w.dhrnext)                # to h_{t-1} and r_{t-1}
 
+    w.byM[:, :-1] = 0                                       # what step 0 has read of the incoming memory
+    memory_products_backward(w.M[0], w.mnorm[0], w)
+
     side_by_side(w.a, out=w.acols)                          # a_t = Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh, for all steps at once
     da = w.acols.reshape(4 * H, S * B)
     dWhr = np.dot(da, w.hrcols[:, :S].reshape(H + R * W, S * B).T)
     grads["Whh"][:], grads["Wrh"][:] = dWhr[:, :H], dWhr[:, H:]
     scatter_columns(da, w.inputs, out=grads["Wxh"])
     np.sum(da, axis=1, keepdims=True, out=grads["bh"])
-    dWxi = np.dot(w.hrcols[:H, 1:].reshape(H, S * B), w.dxi.reshape(S * B, -1)).T
+    side_by_side(w.dxi, out=w.xicols)
+    dWxi = np.dot(w.xicols.reshape(-1, S * B), w.hrcols[:H, 1:].reshape(H, S * B).T)
     for name in rows:
         grads[name][:] = dWxi[rows[name]]
     before = {"h": w.dhrnext[:H].copy(), "c": w.dsnext.copy(), "r": w.dhrnext[H:].copy()}
@@ -408,119 +447,142 @@ def sigmoid_slope(s, factor, out):
     out *= factor
 
 
+def memory_slopes(w, rows):
+    """Derivatives that need no gradient from the next step, for all steps at once: a third of the backward pass's calls."""
+    S, K, B = w.knorm.shape
+    sigmoids, betas = slice(rows["Whe"].start, rows["Whgw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
+    keys, v, pi = slice(0, rows["Whw"].stop), rows["Whv"], rows["Whp"]
+    w.slope[:, keys].reshape(S, K, -1, B)[:] = (w.xi[:, betas] / w.knorm)[:, :, None]   # key = beta k / |k|, |k| being fixed
+    w.slope[:, v] = 1
+    sigmoid_slope(w.xi[:, sigmoids], 1, out=w.slope[:, sigmoids])
+    w.slope[:, betas] = -np.expm1(1 - w.xi[:, betas])       # oneplus' = sigmoid(z) = 1 - e^(1 - oneplus(z))
+    w.slope[:, pi] = w.xi[:, pi]                            # softmax: dz = p (dp - sum of p dp)
+
+    product_of_others(w.kept, out=w.psi_wr)                 # psi = prod_r (1 - f_r wr_{t-1,r})
+    np.multiply(w.psi_wr, w.wr[:-1], out=w.psi_f)
+    w.psi_wr *= w.xirows[:, :, rows["Whf"], None]           # both but for their sign
+    np.subtract(1, w.ww[:-1], out=w.u_u)                    # u = (u_{t-1} + ww_{t-1} - u_{t-1} ww_{t-1}) psi
+    w.u_u *= w.psi
+    np.subtract(1, w.u[:-1], out=w.u_ww)
+    w.u_ww *= w.psi
+    ga, gw = w.xirows[:, :, rows["Whga"]], w.xirows[:, :, rows["Whgw"]]
+    np.multiply(ga, gw, out=w.ww_alloc)                     # ww = gw (ga alloc + (1 - ga) content)
+    np.subtract(gw, w.ww_alloc, out=w.ww_cw)
+    np.subtract(w.alloc, w.cw[:, :, 0], out=w.ww_ga)
+    w.ww_ga *= gw
+    np.multiply(w.before, EPS - 1, out=w.alloc_own)         # alloc_j = (1 - u_j) prod_{i<j} u_i, u = eps + (1 - eps) usage:
+    np.divide(1 - EPS, w.usort, out=w.alloc_before)         # by u_j; by a u_i before, which gives alloc_j / u_i
+
+
 def use_memory_backward(s, w):
     """use_memory in mirror order: from the gradients of r_t and of the memory's state after the step to those before it.
 
-    w.dM, dL, dwr, dww, du, dp hold the gradients of the state after the step, and at the end of that before it; s.dxi gets
-    the gradient of the interface, behind its functions (but the softmax of the read modes is done here).
+    w.dM, dL, dwr, dww, du, dp hold the gradients of the state after the step, and at the end those of the state before it
+    (dM but for what the step has read of M_{t-1}, which waits in byM, withM, dmnorm). s.dxi gets the interface's gradient.
     """
-    dM, dL, dww, du, dp, Mroom, Lroom = w.dM, w.dL, w.dww, w.du, w.dp, w.roomM, w.roomL
-    B, R, N = w.dwr.shape
+    dM, dL, dwr, dww, du, dp, roomM, roomL = w.dM, w.dL, w.dwr, w.dww, w.du, w.dp, w.roomM, w.roomL
+    (B, R, N), W = dwr.shape, dM.shape[2]
 
-    w.roomr[:] = s.dr.T.reshape(B, R, -1)                   # r = M^T wr
-    dwr = w.dwr
-    dwr += np.matmul(w.roomr, s.M.swapaxes(1, 2))
-    dM += np.matmul(s.wr.swapaxes(1, 2), w.roomr, out=Mroom)
+    w.withM[:, :R] = s.dr.T.reshape(B, R, W)                # r = M^T wr
+    w.byM[:, :R] = s.wr
+    dwr += np.matmul(w.withM[:, :R], s.M.swapaxes(1, 2))
 
-    np.multiply(s.bcf, dwr[:, :, None], out=w.roomb)        # wr = pi_1 backward + pi_2 content + pi_3 forward
-    dpi = np.add.reduce(w.roomb, axis=3)
-    dpi -= np.add.reduce(dpi * s.pi, axis=2, keepdims=True) # softmax over the modes
-    np.multiply(dpi, s.pi, out=s.dpi)
-    dbcf = np.multiply(s.pi[:, :, :, None], dwr[:, :, None], out=w.roomb)
-    db, dc, df = dbcf[:, :, 0], dbcf[:, :, 1], dbcf[:, :, 2]
+    np.multiply(s.bcf, dwr[:, None], out=w.dbcf)            # wr = pi_1 backward + pi_2 content + pi_3 forward
+    np.copyto(s.dpicols, sum_last(w.dbcf, w.ones).transpose(2, 1, 0))
+    db, dc, df = np.multiply(s.pi[..., None], dwr[:, None], out=w.dbcf).swapaxes(0, 1)
+    content_backward(dc, s.bcf[:, 1], s.zr, s.M, s.mnorm, w, w.byM[:, R:-1], s.dkeys[:, :-1])
+    w.withM[:, R:-1] = s.keys[:, :-1]
+    memory_products_backward(s.M, s.mnorm, w)
 
-    dL += np.matmul(df.swapaxes(1, 2), s.wrprev, out=Lroom)     # forward = L wr_{t-1}
-    np.matmul(df, s.L, out=dwr)
-    dL += np.matmul(s.wrprev.swapaxes(1, 2), db, out=Lroom)     # backward = L^T wr_{t-1}
-    dwr += np.matmul(db, s.L.swapaxes(1, 2))
-    content_backward(dc, s.bcf[:, :, 1], s.zr, s.M, s.mm, s.keys[:, :-1], s.kk[:, :-1], s.beta[:, :-1],
-                     dM, s.dkeys[:, :-1], s.dbeta[:, :-1], Mroom)
+    np.matmul(df, s.L, out=dwr)                             # forward = L wr_{t-1}
+    dwr += np.matmul(db, s.L.swapaxes(1, 2))                # backward = L^T wr_{t-1}
+    dc[:] = s.wrprev                                        # for L: sum_r df wr^T + wr db^T, from the rows db, wr, df
+    rows = w.dbcf.reshape(B, 3 * R, N)
+    dL += np.matmul(rows[:, R:].swapaxes(1, 2), rows[:, :2 * R], out=roomL)
 
     dww += dp                                               # p = (1 - sum ww) p_{t-1} + ww
-    dww -= np.add.reduce(dp * s.pprev, axis=1, keepdims=True)
-    dp *= 1 - np.add.reduce(s.ww, axis=1, keepdims=True)
+    dww -= np.dot(dp * s.pprev, w.ones)[:, None]
+    dp *= s.rest
 
     diagonal(dL)[:] = 0                                     # L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j]
-    np.multiply(dL, s.Lprev, out=Lroom)
-    dww -= np.add.reduce(Lroom, axis=1)
-    dww -= np.add.reduce(Lroom, axis=2)
+    np.multiply(dL, s.Lprev, out=roomL)
+    dww -= sum_last(roomL, w.ones)
+    dww -= np.matmul(w.ones, roomL)
     dww += np.matmul(dL, s.pprev[:, :, None])[:, :, 0]
     dp += np.matmul(s.ww[:, None], dL)[:, 0]
-    np.subtract((1 - s.ww)[:, :, None], s.ww[:, None], out=Lroom)
-    dL *= Lroom
+    dL *= outer(s.ww1, -1, 1 - s.ww, w.pairL, roomL)
 
-    np.multiply(dM, s.Mprev, out=Mroom)                     # M = M_{t-1} (1 - ww e^T) + ww v^T
-    np.matmul(s.ww[:, None], Mroom, out=s.de[:, None])
-    np.negative(s.de, out=s.de)
-    np.matmul(s.ww[:, None], dM, out=s.dv[:, None])
+    np.multiply(dM, s.Mprev, out=roomM)                     # M = M_{t-1} (1 - ww e^T) + ww v^T
+    np.negative(np.matmul(s.ww[:, None], roomM)[:, 0], out=s.de)
+    s.dv[:] = np.matmul(s.ww[:, None], dM)[:, 0]
+    dww -= np.matmul(roomM, s.e[:, :, None])[:, :, 0]
     dww += np.matmul(dM, s.v[:, :, None])[:, :, 0]
-    dww -= np.matmul(Mroom, s.e[:, :, None])[:, :, 0]
-    np.multiply(s.ww[:, :, None], s.e[:, None], out=Mroom)
-    Mroom *= dM
-    dM -= Mroom
+    dM *= outer(s.ww1, -s.e, 1, w.pairM, roomM)
 
-    np.add.reduce(dww * s.mix, axis=1, keepdims=True, out=s.dgw)    # ww = gw (ga alloc + (1 - ga) content)
-    dww *= s.gw
-    np.add.reduce(dww * (s.alloc - s.cw[:, 0]), axis=1, keepdims=True, out=s.dga)
-    dalloc = dww * s.ga
-    dww -= dalloc
-    content_backward(dww[:, None], s.cw, s.zw, s.Mprev, s.mmprev, s.keys[:, -1:], s.kk[:, -1:], s.beta[:, -1:],
-                     dM, s.dkeys[:, -1:], s.dbeta[:, -1:], Mroom)
-    allocation_backward(dalloc, s, du)
+    s.dgw[:, 0] = np.dot(dww * s.mix, w.ones)               # ww = gw (ga alloc + (1 - ga) content)
+    s.dga[:, 0] = np.dot(dww * s.ww_ga, w.ones)
+    dalloc = dww * s.ww_alloc
+    dww *= s.ww_cw
+    w.dmnorm[:] = 0
+    content_backward(dww[:, None], s.cw, s.zw, s.Mprev, s.mnormprev, w, w.byM[:, -1:], s.dkeys[:, -1:])
+    w.withM[:, -1:] = s.keys[:, -1:]
+    allocation_backward(dalloc, s, w)
 
     dpsi = du * s.upsi                                      # u = (u_{t-1} + ww_{t-1} - u_{t-1} ww_{t-1}) psi
-    du *= s.psi
-    np.subtract(1, s.uprev, out=dww)
-    dww *= du
-    du *= 1 - s.wwprev
-    dkept = dpsi[:, None] * product_of_others(s.kept)       # psi = prod_r (1 - f_r wr_{t-1,r})
-    np.add.reduce(dkept * s.wrprev, axis=2, keepdims=True, out=s.df)
-    np.negative(s.df, out=s.df)
-    dwr -= dkept * s.f
+    np.multiply(du, s.u_ww, out=dww)
+    du *= s.u_u
+    s.df[:, :, 0] = -sum_last(dpsi[:, None] * s.psi_f, w.ones)      # psi = prod_r (1 - f_r wr_{t-1,r})
+    dwr -= dpsi[:, None] * s.psi_wr
+
+    modes = len(s.dxi) - 3 * R
+    np.copyto(s.dxi[:modes], w.dxirows.T)                   # from rows to columns, and through the interface's functions
+    share = np.einsum("kwb,kwb->kb", s.keycols, s.dkeycols) # keys = beta k / |k|: dk = beta / |k| (dkey - key (key.dkey) / beta^2)
+    np.divide(share, s.beta, out=s.dbeta)
+    s.dkeycols -= s.keycols * (s.dbeta / s.beta)[:, None]
+    s.dpicols -= np.einsum("rmb,rmb->rb", s.picols, s.dpicols)[:, None]
+    s.dxi *= s.slope
 
 
-def product_of_others(x):
-    """For each r the product of all x[:, q], q not r: the derivative of their product (a division would fail at 0)."""
-    out = np.ones_like(x)
-    for r in range(1, x.shape[1]):
-        out[:, r] = out[:, r - 1] * x[:, r - 1]
-    after = np.ones_like(x[:, 0])
-    for r in range(x.shape[1] - 2, -1, -1):
-        after *= x[:, r + 1]
-        out[:, r] *= after
-    return out
+def memory_products_backward(M, mnorm, w):
+    """Add to dM what comes from all products with M_t: r = M^T wr, keys of the read heads, the write key of step t + 1.
 
-
-def allocation_backward(dalloc, s, du):
-    """Add to du what comes through the allocation weighting; the order of the locations counts as a constant."""
-    da = np.take(dalloc, s.order)
-    after = np.zeros_like(da)                               # sum over all locations behind j of da a; summed from the end
-    np.add.accumulate((da * s.asort)[:, :0:-1], axis=1, out=after[:, -2::-1])
-    after /= s.usort                                        # each of them has u[phi_j] as a factor
-    after -= da * s.before
-    after *= 1 - EPS
-    back = np.empty_like(du)
-    back.reshape(-1)[s.order] = after
-    du += back
-
-
-def content_backward(dc, c, z, M, mm, k, kk, beta, dM, dk, dbeta, room):
-    """The gradients of content's weighting c = softmax(z), z = beta k.m / (sqrt(kk) sqrt(mm)): dM is added to.
-
-    With e = z dz, the lengths' shares are simple: z is proportional to beta, and to 1 / sqrt(kk) and 1 / sqrt(mm).
+    Each is a row of byM times a row of withM, so one matrix product adds them up. dmnorm is the gradient of log |M[i]|.
     """
-    dz = dc - np.add.reduce(dc * c, axis=2, keepdims=True)
+    w.dM += np.matmul(w.byM.swapaxes(1, 2), w.withM, out=w.roomM)
+    w.dmnorm /= mnorm
+    w.dmnorm /= mnorm
+    w.dM -= np.multiply(M, w.dmnorm[:, :, None], out=w.roomM)
+
+
+def product_of_others(x, out):
+    """For each r the product of all x[:, :, q], q not r: the derivative of their product (a division would fail at 0)."""
+    out[:] = 1
+    after = np.ones_like(x[:, :, 0])
+    for r in range(1, x.shape[2]):
+        np.multiply(out[:, :, r - 1], x[:, :, r - 1], out=out[:, :, r])
+    for r in range(x.shape[2] - 2, -1, -1):
+        after *= x[:, :, r + 1]
+        out[:, :, r] *= after
+
+
+def allocation_backward(dalloc, s, w):
+    """Add to du what comes through the allocation weighting; the order of the locations counts as a constant."""
+    da = dalloc.reshape(-1)[s.order]                        # in the sorted order:
+    np.add.accumulate((da * s.asort)[:, :0:-1], axis=1, out=w.behind[:, -2::-1])    # sum of da alloc over all behind j, from the end
+    da *= s.alloc_own
+    da += w.behind * s.alloc_before
+    back = np.empty_like(da)
+    back.reshape(-1)[s.order] = da                          # back to the locations' own order
+    w.du += back
+
+
+def content_backward(dc, c, z, M, mnorm, w, dproduct, dkeys):
+    """The gradients of content's weighting c = softmax(z), z = key.m / |m|: of key.m, of the keys; dmnorm is added to."""
+    dz = dc - np.dot(dc * c, w.ones)[:, :, None]
     dz *= c
-    e = dz * z
-    dz *= (beta / np.sqrt(kk))[:, :, None]                  # to k.m
-    dz /= np.sqrt(mm)[:, None]
-    share = np.add.reduce(e, axis=2)
-    np.divide(share, beta, out=dbeta)
-    share /= kk
-    np.multiply(k, share[:, :, None], out=dk)
-    np.subtract(np.matmul(dz, M), dk, out=dk)
-    dM += np.matmul(dz.swapaxes(1, 2), k, out=room)
-    dM -= np.multiply(M, (np.add.reduce(e, axis=1) / mm)[:, :, None], out=room)
+    w.dmnorm += np.einsum("bkn,bkn->bn", dz, z)
+    np.divide(dz, mnorm[:, None], out=dproduct)
+    dkeys[:] = np.matmul(dproduct, M)
 
 
 # ---- common: numbers ----
