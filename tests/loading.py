@@ -9,7 +9,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 M = 7                                                       # characters in the tests' vocabulary
 SIZES = {"rnn-numpy.py": {"hidden": 6},                     # the models that the tests of all models run on
-         "lstm-numpy.py": {"hidden": 6}}
+         "lstm-numpy.py": {"hidden": 6},
+         "dnc-numpy.py": {"hidden": 6, "locations": 5, "width": 3, "heads": 2}}
 
 
 @functools.cache

@@ -8,10 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_dnc_paper import M, SIZES, STARTS, WEIGHTS, dnc, paper_forward, start, weights  # noqa: E402
+from loading import M  # noqa: E402
+from test_dnc_paper import SIZES, STARTS, WEIGHTS, dnc, paper_forward, start, weights  # noqa: E402
 
 torch.set_num_threads(1)
 EPSILON, DELTA = 1e-6, 1e-9
+
+
+def oneplus(z):
+    """1 + log(1 + e^z); above its threshold softplus is z, which is exact here."""
+    return 1 + torch.nn.functional.softplus(z, threshold=50)
 
 
 def content(memory, keys, strengths):
@@ -41,7 +47,6 @@ def forward(P, inputs, state):
         c = torch.tanh(torch.tanh(g) * torch.sigmoid(i) + torch.sigmoid(f) * c)
         h = torch.sigmoid(o) * c
 
-        oneplus = lambda z: 1 + torch.nn.functional.softplus(z, threshold=50)
         free, erase, allocation_gate, write_gate = (torch.sigmoid(P[name] @ h) for name in ("Whf", "Whe", "Whga", "Whgw"))
         modes = torch.softmax((P["Whp"] @ h).reshape(R, 3, 1, B), dim=1)
 
@@ -61,6 +66,7 @@ def forward(P, inputs, state):
 
 
 def tensors(arrays):
+    """Copies that collect gradients."""
     return {name: torch.tensor(a, requires_grad=True) for name, a in arrays.items()}
 
 
@@ -72,14 +78,15 @@ def case(B, sizes, scale, strength, kind, S):
     return params, rng.integers(0, M, (S, B)), state, rng.standard_normal((M, S, B)), dstate
 
 
-cases = [pytest.mark.parametrize("kind", STARTS),
+CASES = [pytest.mark.parametrize("kind", STARTS),
          pytest.mark.parametrize("scale, strength", WEIGHTS.values(), ids=WEIGHTS),
          pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES),
          pytest.mark.parametrize("B", [1, 4])]
 
 
 def over_all_cases(test):
-    for mark in cases:
+    """The test for every start, weights, sizes and batch."""
+    for mark in CASES:
         test = mark(test)
     return test
 
@@ -105,7 +112,10 @@ def test_gradients_agree_with_torch(B, sizes, scale, strength, kind):
     _, _, window = dnc.forward(params, inputs, state)
     grads, dstate_in = dnc.backward(params, window, dlogits, dstate)
     assert grads.keys() == P.keys() and dstate_in.keys() == before.keys()
-    for name, ours, theirs in [(name, grads[name], P[name]) for name in P] + [(name, dstate_in[name], before[name]) for name in before]:
-        want = theirs.grad.numpy()
-        assert ours.shape == want.shape and np.isfinite(ours).all(), name
-        assert np.abs(ours - want).max() <= 1e-9 * np.abs(want).max(), name
+    # Where a large strength saturates a softmax, its gradient w (d - sum w d) is what rounding leaves of a difference.
+    rounding = 1e-13 if strength > 1 else 1e-18
+    for all_ours, all_theirs in ((grads, P), (dstate_in, before)):
+        for name, theirs in all_theirs.items():
+            ours, want = all_ours[name], theirs.grad.numpy()
+            assert ours.shape == want.shape and np.isfinite(ours).all(), name
+            assert np.abs(ours - want).max() <= 1e-9 * np.abs(want).max() + rounding, name
