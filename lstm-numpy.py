@@ -39,6 +39,7 @@ import signal
 import sys
 import time
 import types
+import warnings
 import zipfile
 
 # One BLAS thread: products this small lose more by handing work to a second thread than they gain (bench/README.md).
@@ -292,11 +293,16 @@ def generator(seed, *key):
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def printable(text):
+    """The text with its control characters spelt out: neither a sample nor a message can steer a terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text)
+
+
 class Failure(Exception):
     """What the user reads instead of a traceback: one line, and the exit status."""
 
     def __init__(self, message, status=2):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(" ".join(str(message).split())))
         self.status = status
 # ---- end of common: numbers ----
 
@@ -432,35 +438,32 @@ def sample(run, prime, length, temperature, stop):
         logits, state, window = forward(run.params, np.array([[ids[t]]]), state, window)
         if t + 1 == len(ids):
             z = logits.ravel().astype(np.float64)
+            if not np.isfinite(z).all():
+                raise Failure(f"the network's output is not finite after iteration {run.iter}: there is nothing to sample from", 1)
             z -= z.max()
             p = np.cumsum(np.exp(z / temperature) if temperature else z == 0)
             ids.append(int(np.searchsorted(p, rng.random() * p[-1], side="right")))
         if stop.signal:
             break
     return "".join(run.vocab[i] for i in ids[len(prime):])
-
-
-def printable(text):
-    """The text with its control characters spelt out: a sample must not be able to steer a terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda c: ascii(c[0])[1:-1], text)
 # ---- end of common: scoring and sampling ----
 
 
 # ---- common: checkpoints ----
-WHOLE, REAL = ("batchsize", "workers", "seqlength", "seed", "iter"), ("lr", "val", "smooth", "seconds", "best")
+WHOLE, COUNTS, REAL = ("batchsize", "workers", "seqlength"), ("seed", "iter"), ("smooth", "seconds", "best", "lr", "val")
 
 
 def layout(sizes, streams, M, dtype):
-    """Names, shapes and types of all that a checkpoint holds; parameters stand under their own names."""
-    params = param_shapes(M, **sizes)
-    arrays = {**params, **{"adagrad_" + name: shape for name, shape in params.items()},
-              **{"state_" + name: shape for name, shape in state_shapes(streams, **sizes).items()}}
-    return {**{name: (shape, np.dtype(dtype)) for name, shape in arrays.items()},
-            **{name: ((streams,), np.dtype(np.int64)) for name in ("position", "jumps")},
-            **{name: ((), np.dtype(np.int64)) for name in (*SIZES, *WHOLE)},
-            **{name: ((), np.dtype(np.float64)) for name in REAL},
-            "vocabulary": ((M,), np.dtype(np.uint32)), "digest": ((32,), np.dtype(np.uint8)),
-            "model": ((), np.array(MODEL).dtype)}
+    """All that a checkpoint holds but the model's name: name, shape, type, smallest and largest value. Nothing is infinite."""
+    params, big, whole = param_shapes(M, **sizes), sys.float_info.max, 2**62
+    return {**{name: (shape, dtype, -big, big) for name, shape in params.items()},     # parameters under their own names
+            **{"adagrad_" + name: (shape, dtype, 0, big) for name, shape in params.items()},
+            **{"state_" + name: (shape, dtype, -big, big) for name, shape in state_shapes(streams, **sizes).items()},
+            **{name: ((streams,), np.int64, 0, whole) for name in ("position", "jumps")},
+            **{name: ((), np.int64, 1, whole) for name in (*SIZES, *WHOLE)}, **{name: ((), np.int64, 0, whole) for name in COUNTS},
+            **{name: ((), np.float64, 0, big) for name in REAL},
+            "lr": ((), np.float64, math.ulp(0), big), "val": ((), np.float64, 0, 1 - 2**-53),
+            "vocabulary": ((M,), np.uint32, 0, sys.maxunicode), "digest": ((32,), np.uint8, 0, 255)}
 
 
 def save(run, path, workers):
@@ -470,12 +473,12 @@ def save(run, path, workers):
     if workers.rank > 0:
         return
     arrays = {**run.params, **{"adagrad_" + name: value for name, value in run.mem.items()}, **streams, **run.sizes,
-              **{name: getattr(run, name) for name in (*WHOLE, *REAL)}, "workers": workers.size,
-              "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest), "model": MODEL}
+              **{name: getattr(run, name) for name in (*WHOLE, *COUNTS, *REAL)}, "workers": workers.size,
+              "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest)}
     expected = layout(run.sizes, run.batchsize * workers.size, len(run.vocab), run.dtype)
     try:
         with open(path + ".tmp", "wb") as file:
-            np.savez(file, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype) in expected.items()})
+            np.savez(file, model=MODEL, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype, *_) in expected.items()})
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".tmp", path)
@@ -507,26 +510,25 @@ def read_arrays(path):
 def load(path):
     """The run that save wrote to path, or a Failure that says what is wrong with the file."""
     try:
-        arrays = read_arrays(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")                  # NumPy only warns of a header that it had to mend
+            arrays = read_arrays(path)
         if arrays["model"] != MODEL:
-            raise ValueError(f"it holds the model {ascii(str(arrays['model'])[:20])}")
-        run = types.SimpleNamespace(**{name: arrays[name].item() for name in (*WHOLE, *REAL)}, dtype=arrays["by"].dtype)
-        run.sizes = {name: arrays[name].item() for name in SIZES}
-        if run.dtype not in (np.float32, np.float64) or min(run.batchsize, run.workers, run.seqlength, *run.sizes.values()) < 1:
-            raise ValueError("sizes or types are not those of a model")
-        expected = layout(run.sizes, run.batchsize * run.workers, arrays["by"].size, run.dtype)
-        if arrays.keys() != expected.keys():
-            raise ValueError(f"names differ: {ascii(sorted(arrays.keys() ^ expected.keys())[:3])}")
-        for name, (shape, dtype) in expected.items():
+            raise ValueError(f"it holds the model {str(arrays['model'])[:20]}")
+        del arrays["model"]
+        values = {name: arrays[name].item() for name in (*SIZES, *WHOLE, *COUNTS, *REAL)}
+        run = types.SimpleNamespace(**values, dtype=arrays["by"].dtype, sizes={name: values[name] for name in SIZES})
+        expected = layout(run.sizes, run.batchsize * run.workers, len(arrays["by"]), run.dtype)
+        if run.dtype not in (np.float32, np.float64) or arrays.keys() != expected.keys():
+            raise ValueError(f"not the members of a checkpoint, see {sorted(arrays.keys() ^ expected.keys())[:3]}")
+        for name, (shape, dtype, low, high) in expected.items():
             value = arrays[name]
             if value.shape != shape or value.dtype != dtype:
-                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {dtype} {shape}")
-            if dtype.kind == "f" and not np.isfinite(value).all():
-                raise ValueError(f"{name} is not finite")
-            if dtype.kind == "i" and not (0 <= value.min() and value.max() < 2**62):
-                raise ValueError(f"{name} is out of range")
-        codes = arrays["vocabulary"].astype(np.int64)
-        if len(codes) < 2 or (np.diff(codes) <= 0).any() or codes[-1] > sys.maxunicode:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {np.dtype(dtype)} {shape}")
+            if not (low <= value.min().item() and value.max().item() <= high):
+                raise ValueError(f"{name} has values out of range")
+        codes = arrays["vocabulary"]
+        if len(codes) < 2 or (codes[1:] <= codes[:-1]).any():
             raise ValueError("the vocabulary is not sorted")
         run.vocab, run.digest = list(map(chr, codes)), arrays["digest"].tobytes()
         run.params, run.mem = (Params(param_shapes(len(codes), **run.sizes), run.dtype) for _ in range(2))
@@ -557,13 +559,13 @@ class Stop:
         self.signal = number
 
 
-def iterate(run, ids, nothing, window, workers, stop):
-    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, if all shall stop, and the window."""
+def iterate(run, ids, nothing, window, workers, over):
+    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, if a worker wants to stop, the window."""
     inputs, targets = next_window(ids, run, run.seqlength, workers.rank * run.batchsize)
     logits, run.state, window = forward(run.params, inputs, run.state, window)
     nats, dlogits = cross_entropy(logits, targets)
     grads, _ = backward(run.params, window, dlogits, nothing)
-    grads.message[-2:] = nats.sum(), stop
+    grads.message[-2:] = nats.sum(), over()
     workers.sum(grads.message)
     adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
     run.iter += 1
@@ -578,11 +580,19 @@ def train(run, ids, heldout, args, workers, stop):
     begin, before, window = time.perf_counter(), run.seconds, None
     last = math.inf if args.iters is None else run.iter + args.iters
     nothing = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)    # no gradient comes from behind a window
-    log = open_log(run, args) if args.fname and workers.rank == 0 else None
+    log = workers.rank == 0 and args.fname
+    if log:
+        sizes = {**run.sizes, **{name: getattr(run, name) for name in DEFAULTS}}
+        append(log, f"# {MODEL} " + " ".join(f"{name}={value}" for name, value in sizes.items())
+               + ": iter seconds train_bpc heldout_bpc chars_per_s")
     spent, first, done = 0.0, run.iter, False
+
+    def over():
+        return stop.signal > 0 or time.perf_counter() - begin >= args.timelimit
+
     while not done:
         start = time.perf_counter()
-        bpc, stopped, window = iterate(run, ids[:heldout], nothing, window, workers, stop.signal > 0 or start - begin > args.timelimit)
+        bpc, stopped, window = iterate(run, ids[:heldout], nothing, window, workers, over)
         run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article, from 0 on; so correct the start
         smooth = run.smooth / (1 - 0.999 ** run.iter)
         spent += time.perf_counter() - start
@@ -606,22 +616,21 @@ def train(run, ids, heldout, args, workers, stop):
             if args.sample_length and workers.rank == 0:
                 workers.say("----", printable(sample(run, args.prime, args.sample_length, args.temperature, stop)), "----")
         if log and (progress or check):
-            log.write(f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}\n")
-            log.flush()
+            append(log, f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}")
         if args.save and (check or done):
             better, run.best = bits < run.best, bits if bits < run.best else run.best
-            for path in (args.save, "{0}.best{1}".format(*os.path.splitext(args.save)))[:1 + better]:
-                save(run, path, workers)
+            run.seconds = before + time.perf_counter() - begin
+            for path in ("{0}.best{1}".format(*os.path.splitext(args.save)), args.save)[not better:]:
+                save(run, path, workers)                    # the best first: the other one says how good it is
 
 
-def open_log(run, args):
-    """The --fname file, with a line of # that says what starts here and names the columns."""
-    log = open(args.fname, "a", encoding="utf-8")
-    sizes = " ".join(f"{name}={value}" for name, value in run.sizes.items())
-    log.write(f"# {MODEL} {sizes} batchsize={run.batchsize} seqlength={run.seqlength} lr={run.lr} seed={run.seed}: "
-              "iter seconds train_bpc heldout_bpc chars_per_s\n")
-    log.flush()
-    return log
+def append(path, line):
+    """Add a line to the --fname file."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as e:
+        raise Failure(f"cannot write {path}: {e.strerror or e}", 1)
 # ---- end of common: training ----
 
 
@@ -757,7 +766,7 @@ def memory_size():
 def main(argv=None):
     """Run the command line; returns the exit status."""
     name, workers = os.path.basename(sys.argv[0]), None
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):   # a closed one is None
         stream.reconfigure(errors="backslashreplace")       # a terminal that cannot show a character is no reason to end
     try:
         args = parse(argv)

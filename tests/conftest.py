@@ -79,10 +79,15 @@ class Script:
     def train(self, flags="", *more, **options):
         return self.run("", *self.small, *flags.split(), *more, **options)
 
-    def start(self, flags="", *more, **options):
-        """Train without waiting for the end."""
-        return subprocess.Popen(self.command("", *self.small, *flags.split(), *more), cwd=self.folder, env=ENVIRONMENT, encoding="utf-8",
-                                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
+    @contextlib.contextmanager
+    def start(self, flags=""):
+        """Train without waiting for the end; what still runs when the test is done is killed."""
+        command = self.command("", *self.small, *flags.split())
+        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def as_promised(done, status):
