@@ -29,7 +29,7 @@ COMPLEX STEP: loss(x + ih) = loss(x) + ih loss'(x) + O(h^2), so n = Im loss(x + 
 1e-20, n is exact up to rounding and nothing can be swapped. Hence it is held to |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max,
 max being the largest gradient of the parameter, at each entry of each parameter and of the incoming state, in a small
 model. The loss is that of the text plus the state after the window times random numbers, so that no part goes unseen.
-(Weights that a high --lr has driven far out can miss this bound without a mistake: 1 - s of a gate s near 1 is rounded.)
+(Weights that a high --lr has driven far out can miss it without a mistake: of 1 - s little is left if a gate s is near 1.)
 """
 import argparse
 import importlib.machinery
@@ -50,7 +50,7 @@ ARTICLE = ("Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", 
 DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4   # central differences: the deltas to try; the relative error allowed
 STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3     # complex step: h; the error allowed; the share of max that is added to |n| + |a|
 DEFAULTS = {"batchsize": 16, "hidden": 16, "seqlength": 15}     # for differences: 200 iterations bring all gradients above noise
-SMALL = {"hidden": 8, "locations": 6, "width": 5, "heads": 2}   # for the complex step: sizes,
+SMALL = {"hidden": 8, "locations": 6, "width": 4, "heads": 3}   # for the complex step: sizes,
 SMALL_B, SMALL_S, SMALL_M = 2, 5, 8                             # batch, steps, characters
 
 
@@ -226,7 +226,7 @@ def parse(script, argv):
     flag("--timelimit", type=amount, metavar="SECONDS", help="go on in rounds until these seconds are over: train, print a sample, "
          "check (default: one round)")
     flag("--check_interval", type=count, metavar="N", default=200, help="iterations that a round trains (default 200)")
-    flag("--sample_length", type=natural, metavar="N", help="characters of a round's sample; 0: none (default 200 with --timelimit, else 0)")
+    flag("--sample_length", type=natural, metavar="N", help="characters of a round's sample (default 200 with --timelimit, else 0: none)")
     flag("--fname", metavar="FILE", help="append the figures of training here, tab-separated, as the scripts do")
     flag("--data", metavar="FILE", help="text to check and train on (default: that of the script)")
     flag("--lr", type=amount, metavar="X", default=standard["lr"], help=f"learning rate of Adagrad (default {standard['lr']})")
@@ -259,7 +259,7 @@ def check(script, args):
                   "large weights": complex_step(script, large_run(script, small, few), few)}, faults)
     end = time.perf_counter() + args.timelimit
     try:
-        while rounds < args.rounds and time.perf_counter() < end:
+        while rounds == 0 or rounds < args.rounds and time.perf_counter() < end:
             rounds += 1
             print("\nTRAINING\n", flush=True)
             args.timelimit = end - time.perf_counter()

@@ -582,7 +582,7 @@ def train(run, ids, heldout, args, workers, stop):
     nothing = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)    # no gradient comes from behind a window
     log = workers.rank == 0 and args.fname
     if log:
-        sizes = {**run.sizes, **{name: getattr(run, name) for name in DEFAULTS}}
+        sizes = {**run.sizes, **{name: getattr(run, name) for name in DEFAULTS}, "workers": workers.size}
         append(log, f"# {MODEL} " + " ".join(f"{name}={value}" for name, value in sizes.items())
                + ": iter seconds train_bpc heldout_bpc chars_per_s")
     spent, first, done = 0.0, run.iter, False

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Draw learning curves from the logs that the scripts write with --fname.
+
+    pip install -r pictures/requirements.txt
+    python rnn-numpy.py --fname rnn.tsv                                                 and so on, on the same text; then
+    python pictures/curves.py rnn.tsv lstm.tsv dnc.tsv --out curves.png
+
+Two panels: bits per character against the characters that were trained on, and against seconds. What the network has
+learnt from so far (the running average of its training loss) is thin and dashed; what counts, the held-out text, has
+markers. One colour for each file, which gives the curve its name.
+"""
+import argparse
+import math
+import os
+import re
+import sys
+
+COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"  # colour-blind-safe (Okabe and Ito)
+MARKERS = "osD^vPX"                                         # and not by colour alone
+
+
+class Failure(Exception):
+    """What the user reads instead of a traceback, in one line."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Like its base, but an error is one line."""
+
+    def error(self, message):
+        raise Failure(f"{message} (see --help)")
+
+
+def read_log(path):
+    """The rows of a log as columns: characters, seconds, training BPC, held-out BPC (nan where there was no check).
+
+    Each start of a script adds a line of # with its sizes, and rows that count iterations. Characters are iterations *
+    batch * window, where these may change from one start to the next; so a row adds to the latest one before it that
+    has fewer iterations. Where the iterations go back, a row of nan parts the curve.
+    """
+    rows, number, per_iteration = [], 0, None
+    done = [(0, 0)]                                         # iterations and characters, row by row
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.startswith("#"):
+                    sizes = dict(re.findall(r"(\w+)=(\S+?):?\s", line))
+                    per_iteration = int(sizes["batchsize"]) * int(sizes["seqlength"]) * int(sizes.get("workers", 1))
+                    continue
+                iteration, seconds, training, heldout, _ = map(float, line.split("\t"))
+                before, characters = next(row for row in reversed(done) if row[0] < iteration)
+                if iteration <= done[-1][0]:
+                    rows.append([math.nan] * 4)
+                characters += (iteration - before) * per_iteration
+                done.append((iteration, characters))
+                rows.append([characters, seconds, training, heldout])
+    except OSError as e:
+        raise Failure(f"cannot read {path}: {e.strerror or e}")
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise Failure(f"{path} is not a log that --fname has written: see line {max(number, 1)}")
+    if not rows:
+        raise Failure(f"{path} has no rows")
+    return list(zip(*rows))
+
+
+def draw(logs):
+    """The picture of logs, which are pairs of a name and the columns."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    fig = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
+    axes, names = fig.subplots(1, 2, sharey=True), []
+    for k, (name, (characters, seconds, training, heldout)) in enumerate(logs):
+        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+        names.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=name))
+        for ax, x in zip(axes, (characters, seconds)):
+            ax.plot(x, training, color=colour, linestyle="--", linewidth=0.8)
+            checks = [(a, b) for a, b in zip(x, heldout) if b == b or a != a]      # nan: no check, but nan in x parts the curve
+            ax.plot(*zip(*checks or [(math.nan, math.nan)]), color=colour, marker=marker, markersize=5, linewidth=1.6,
+                    markevery=max(1, len(checks) // 15))
+    for ax, title, unit in zip(axes, ("what a character teaches", "what a second teaches"),
+                               ("characters trained on", "seconds since the start, checks included")):
+        ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        ax.set_xlabel(unit)
+        ax.set_xlim(0)
+        ax.grid(color="#dddddd", linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x else "0")
+    axes[0].set_ylabel("bits per character (BPC), lower is better")
+    kinds = [Line2D([], [], color="#555555", linewidth=1.6, marker="o", markersize=5, label="held-out text"),
+             Line2D([], [], color="#555555", linewidth=0.8, linestyle="--", label="training, running average")]
+    for text in axes[1].legend(handles=names + kinds, frameon=False, fontsize=9).get_texts():
+        text.set_parse_math(False)
+    return fig
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False,
+                      epilog="matplotlib is needed: pip install -r pictures/requirements.txt")
+    p.add_argument("logs", metavar="LOG", nargs="+", help="log of a script, as --fname writes it; its name names the curve")
+    p.add_argument("--out", metavar="FILE.png", required=True, help="the picture; .svg and .pdf are possible, too")
+    try:
+        args = p.parse_args(argv)
+        if os.path.isdir(args.out) or not os.path.isdir(os.path.dirname(args.out) or "."):
+            raise Failure(f"cannot write {args.out}: it is a folder, or its folder is not there")
+        picture = draw([(os.path.splitext(os.path.basename(path))[0], read_log(path)) for path in args.logs])
+        try:
+            picture.savefig(args.out)
+        except (OSError, ValueError) as e:                  # no room, no such format
+            raise Failure(f"cannot write {args.out}: {e}")
+        return 0
+    except ImportError:
+        message = "this needs matplotlib: pip install -r pictures/requirements.txt"
+    except Failure as e:
+        message = " ".join(str(e).split())
+    print(f"curves.py: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
