@@ -57,7 +57,7 @@ SIZES = {"hidden": (128, "H, the number of hidden units"),                      
          "locations": (16, "N, the number of memory locations"),
          "width": (16, "W, the numbers in a memory location"),
          "heads": (2, "R, the number of read heads")}
-DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "val": 0.05, "seed": 1}
+DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "val": 0.05, "seed": 1}     # README.md says what else was tried
 EPS = 1e-6  # keeps the cosine of a row of zeros at 0, and the gradients of cosine and allocation finite
 
 

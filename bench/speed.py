@@ -9,9 +9,12 @@
 What is timed is the whole iteration: fetching the window, forward, loss, backward, Adagrad, reading the loss back; not
 the imports, not the compilation. All sides have the same text, sizes, learning rate, precision (single; the article's
 way: double) and threads. Each runs in a process of its own (worker.py), pinned to as many cores as it has threads; only
-one works at a time. They take turns, A B C A B C ..., a second each, so that whatever else the machine does hits all of them. The
-tables have the medians of the turns, and of the ratios of the turns that belong together. Before it is timed, a peer
-must show the script's loss from the script's weights, on four windows, while it learns; if not, the bench stops.
+one works at a time. They take turns, A B C A B C ..., a second each, so that whatever else the machine does hits all of
+them. The tables have the medians of the turns, and of the ratios of the turns that belong together. With more than one
+thread the cores must be free: threads that wait for one another wait for whatever else is on a core.
+
+Before it is timed, a peer must show the script's loss from the script's weights, on four windows, with carried state, a
+stream that is reset, and an update after each window, so that gradients count too; if it does not, the bench stops.
 
     numpy       the script
     torch       PyTorch: nn.RNN, nn.LSTM (fused; the usual cell, so its loss is checked against that), DNC eager
