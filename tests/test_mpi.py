@@ -258,7 +258,7 @@ def test_another_number_of_workers(before, after, job):
     params = list(job.script.module.param_shapes(10, 8))
     assert_same({name: a[name] for name in params}, {name: b[name] for name in params})
     for name in params:
-        assert (b["adagrad_" + name] >= a["adagrad_" + name]).all() and b["adagrad_" + name].sum() < 1.5 * a["adagrad_" + name].sum()
+        assert (b["adagrad_" + name] >= a["adagrad_" + name]).all() and b["adagrad_" + name].sum() < 3 * a["adagrad_" + name].sum()
     assert b["workers"] == after and b["iter"] == 21 and b["state_h"].shape == (8, 4 * after)
     assert (b["jumps"] == a["jumps"].max() + 1).all() and len(set(b["position"])) == 4 * after
     assert abs(b["smooth"] - a["smooth"]) < 0.01
