@@ -116,7 +116,7 @@ import numpy as np
 def look():
     return (np.geterr(), np.get_printoptions(), [signal.getsignal(s) for s in sorted(signal.valid_signals())], random.getstate(),
             repr(np.random.get_state()), threading.active_count(), os.getcwd(), sys.argv[:], sys.path[:], warnings.filters[:], sys.stdout,
-            sys.stderr, {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")})
+            sys.stderr, {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")})
 before = look()
 runpy.run_path(sys.argv[1], run_name="not_main")
 assert look() == before
