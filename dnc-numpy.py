@@ -1110,6 +1110,8 @@ def begin(args, workers):
 
     ids, heldout = np.zeros(0, np.uint8), 0
     if not args.load or args.iters != 0:
+        if os.path.isfile(args.data) and os.path.getsize(args.data) > 1e7:
+            workers.say(f"reading {args.data}: {os.path.getsize(args.data):,} bytes")
         text = read_text(args.data, args.encoding)
         vocab = run.vocab if args.load else sorted(set(text))
         if len(vocab) < 2:

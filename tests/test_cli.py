@@ -335,3 +335,9 @@ def test_smallest_text(script):
     """One window and the character after it; one character less is refused (test_failures)."""
     (script.folder / "text.txt").write_text("abcdefghijk")
     script.train("--val 0 --iters 3")
+
+
+def test_a_long_load_and_a_long_score_say_what_they_do(script):
+    (script.folder / "long.txt").write_text("abcde fghi\n" * 1_000_000, encoding="utf-8")
+    lines = script.train("--data long.txt --val 0.1 --iters 1 --check_interval 1 --hidden 2").stdout.splitlines()
+    assert lines[0] == "reading long.txt: 11,000,000 bytes" and "scoring 1,100,000 held-out characters" in lines
