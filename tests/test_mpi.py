@@ -439,6 +439,16 @@ def test_a_signal_to_mpirun(number, job):
     assert {path.name for path in job.folder.glob("a.*")} <= {"a.npz", "a.npz.tmp"}
 
 
+def test_sigusr1_to_mpirun_saves_and_ends(job):
+    """This one Open MPI passes on without killing anybody: the way to stop a run whose iterations are long."""
+    with job.start(f"{SAVING} --timelimit {10 * HANGS} --print_interval 1") as process:
+        job.wait((job.folder / "a.npz").exists)
+        process.send_signal(signal.SIGUSR1)
+        job.end(process)
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert [len(lines) for lines in job.notes("digests")] == [job.checkpoint()["iter"]] * 2
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_time_limit_is_agreed_on(rank, job):
     """When one worker's clock has reached it, all stop after the same iteration."""
