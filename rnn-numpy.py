@@ -430,9 +430,11 @@ def save(run, path, workers):
               **{name: getattr(run, name) for name in (*WHOLE, *COUNTS, *REAL)}, "workers": workers.size,
               "vocabulary": [ord(c) for c in run.vocab], "digest": list(run.digest)}
     expected = layout(run.sizes, run.batchsize * workers.size, len(run.vocab), run.dtype)
+    archive = io.BytesIO()                                  # whole before the disk is touched, which may be full
+    np.savez(archive, model=MODEL, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype, *_) in expected.items()})
     try:
         with open(path + ".tmp", "wb") as file:
-            np.savez(file, model=MODEL, **{name: np.asarray(arrays[name], dtype) for name, (_, dtype, *_) in expected.items()})
+            file.write(archive.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".tmp", path)
