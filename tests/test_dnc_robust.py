@@ -16,7 +16,7 @@ B, H, W = 2, 4, 3
 dtypes, heads = pytest.mark.parametrize("dtype", [np.float32, np.float64]), pytest.mark.parametrize("R", [1, 2, 3])
 
 
-def start(R, dtype, scale=0.7, N=5):
+def start(R, dtype, scale=0.7, N=6):
     """Random parameters that let each h_t lie between 0.6 and 1, and the zero state."""
     sizes, rng = {"hidden": H, "locations": N, "width": W, "heads": R}, np.random.default_rng(R)
     params = random_params(MODEL, sizes, rng, scale, dtype)
@@ -79,7 +79,7 @@ def drive(params, name, z):
 @pytest.mark.parametrize("memory", ["zero", "full", "equal rows", "one location"])
 @pytest.mark.parametrize("keys", ["zero", "equal", "rows", "random"])
 def test_memories_and_keys(memory, keys, R, dtype):
-    params, state, rng = start(R, dtype, N=1 if memory == "one location" else 5)
+    params, state, rng = start(R, dtype, N=1 if memory == "one location" else 6)
     if memory == "full":
         state = full(state, rng)
     if memory == "equal rows":
