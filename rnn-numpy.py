@@ -22,7 +22,8 @@ It is trained by back-propagation through time (BPTT), written out by hand below
     python rnn-numpy.py --help                           every flag
 
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters in the vocabulary.
-Activations keep the batch as columns, as the equations do: h_t is (H, B). Siblings: lstm-numpy.py, dnc-numpy.py.
+In the equations a stream is a column: state h_t (H, B), logits y_t (M, B). In the loops it is a row, h[t] (B, H): then a
+window (S, B, H) is also one matrix of S * B rows, without a transposed copy. Siblings: lstm-numpy.py, dnc-numpy.py.
 """
 # ---- common: imports (blocks like this one are the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
 import argparse
@@ -76,21 +77,20 @@ def state_shapes(B, hidden):
 
 
 def window_shapes(S, B, hidden):
-    """Names and shapes of the arrays that one window of S steps needs, forward and backward."""
+    """Names and shapes of the arrays that one window of S steps needs, forward and backward; each stream is a row."""
     H = hidden
-    return {"a": (S, H, B),             # Wxh x_t + bh, then the gradient with respect to tanh's argument
-            "h": (S + 1, H, B),         # h[0] is the incoming state, h[t + 1] the state after step t
-            "hcols": (H, S + 1, B),     # the same, steps side by side
-            "dh": (S, H, B),            # gradient of h_t: first from the output, in the loop from step t + 1 too
-            "dhnext": (H, B),           # the part from step t + 1
-            "dtanh": (S, H, B),         # derivative of tanh
-            "acols": (H, S, B)}         # a or its gradient, steps side by side
+    return {"x": (S, B, H),             # Wxh x_t + bh
+            "h": (S + 1, B, H),         # h[0] is the incoming state, h[t + 1] the state after step t
+            "dh": (S, B, H),            # gradient of h_t: first from the output, in the loop from step t + 1 too
+            "dhnext": (B, H),           # the part from step t + 1
+            "dtanh": (S, B, H),         # derivative of tanh
+            "da": (S, B, H)}            # gradient with respect to the argument a_t of tanh
 
 
 def window_steps(w):
     """The views that each step of the two loops uses, made once: making them in each window takes 7 % longer at small sizes."""
-    w.forward = list(zip(w.a, w.h, w.h[1:]))
-    w.backward = list(zip(w.dh, w.dtanh, w.a))[::-1]
+    w.forward = list(zip(w.x, w.h, w.h[1:]))
+    w.backward = list(zip(w.dh, w.dtanh, w.da))[::-1]
 
 
 def forward(params, inputs, state, window=None):
@@ -102,17 +102,18 @@ def forward(params, inputs, state, window=None):
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
     w = window_for(window, Whh.dtype, S, B, hidden=H)
-    w.inputs, w.h[0] = inputs, state["h"]
+    w.inputs, w.h[0] = inputs, state["h"].T
 
-    gather_columns(Wxh + bh, inputs, w.acols, out=w.a)      # Wxh x_t + bh, for all steps at once
-    for a, hprev, h in w.forward:
-        np.dot(Whh, hprev, out=h)                           # h_t = tanh(Wxh x_t + Whh h_{t-1} + bh)
-        h += a
+    gather_rows(Wxh + bh, inputs, out=w.x)                  # Wxh x_t + bh, for all steps at once
+    WhhT = np.ascontiguousarray(Whh.T)                      # h_{t-1} is rows here: h_{t-1} Whh^T instead of Whh h_{t-1}
+    for x, hprev, h in w.forward:
+        np.dot(hprev, WhhT, out=h)                          # h_t = tanh(Wxh x_t + Whh h_{t-1} + bh)
+        h += x
         np.tanh(h, out=h)
 
-    side_by_side(w.h, out=w.hcols)
-    y = np.dot(Why, w.hcols[:, 1:].reshape(H, S * B)) + by  # y_t = Why h_t + by, for all steps at once
-    return y.reshape(M, S, B), {"h": w.h[S].copy()}, w
+    y = np.dot(Why, w.h[1:].reshape(S * B, H).T)            # y_t = Why h_t + by, for all steps at once
+    y += by
+    return y.reshape(M, S, B), {"h": w.h[S].T.copy()}, w
 
 
 def backward(params, window, dlogits, dstate):
@@ -126,24 +127,23 @@ def backward(params, window, dlogits, dstate):
     grads = Params(param_shapes(M, H), Whh.dtype)
 
     dy = dlogits.reshape(M, S * B)                          # backprop into y_t = Why h_t + by
-    np.dot(dy, w.hcols[:, 1:].reshape(H, S * B).T, out=grads["Why"])
+    np.dot(dy, w.h[1:].reshape(S * B, H), out=grads["Why"])
     np.sum(dy, axis=1, keepdims=True, out=grads["by"])
-    step_by_step(np.dot(Why.T, dy), out=w.dh)
+    np.dot(dy.T, Why, out=w.dh.reshape(S * B, H))
 
     np.multiply(w.h[1:], w.h[1:], out=w.dtanh)              # tanh' = 1 - tanh^2, for all steps at once
     np.subtract(1, w.dtanh, out=w.dtanh)
-    w.dhnext[:] = dstate["h"]
+    w.dhnext[:] = dstate["h"].T
     for dh, dtanh, da in w.backward:
         dh += w.dhnext
         np.multiply(dh, dtanh, out=da)                      # through h_t = tanh(a_t)
-        np.dot(Whh.T, da, out=w.dhnext)                     # to h_{t-1}
+        np.dot(da, Whh, out=w.dhnext)                       # to h_{t-1}
 
-    side_by_side(w.a, out=w.acols)                          # a_t = Wxh x_t + Whh h_{t-1} + bh, for all steps at once
-    da = w.acols.reshape(H, S * B)
-    np.dot(da, w.hcols[:, :S].reshape(H, S * B).T, out=grads["Whh"])
-    scatter_columns(da, w.inputs, out=grads["Wxh"])
-    np.sum(da, axis=1, keepdims=True, out=grads["bh"])
-    return grads, {"h": w.dhnext.copy()}
+    da = w.da.reshape(S * B, H)                             # a_t = Wxh x_t + Whh h_{t-1} + bh, for all steps at once
+    np.dot(da.T, w.h[:S].reshape(S * B, H), out=grads["Whh"])
+    scatter_rows(da, w.inputs, room=w.x.reshape(S * B, H), out=grads["Wxh"])
+    np.sum(da, axis=0, out=grads["bh"][:, 0])
+    return grads, {"h": w.dhnext.T.copy()}
 
 
 # ---- common: numbers ----
@@ -176,33 +176,24 @@ def window_for(window, dtype, S, B, **sizes):
     return window
 
 
-def side_by_side(x, out):
-    """(S, n, B) to (n, S, B): what the loop has written step by step becomes the columns of one matrix product."""
-    np.copyto(out, x.transpose(1, 0, 2))
+def gather_rows(W, ids, out):
+    """out[t, b] = W[:, ids[t, b]]: the product of W and a one-hot x_t is a column of W. That saves a product with zeros."""
+    np.take(np.ascontiguousarray(W.T), ids, axis=0, out=out, mode="clip")
 
 
-def step_by_step(x, out):
-    """(n, S * B) to (S, n, B): the way back."""
-    S, n, B = out.shape
-    np.copyto(out, x.reshape(n, S, B).transpose(1, 0, 2))
+def scatter_rows(d, ids, room, out):
+    """The gradient of gather_rows: out[:, k] = the sum of the rows of d (S * B, n) at which the character is k.
 
-
-def gather_columns(W, ids, work, out):
-    """out[t, :, b] = W[:, ids[t, b]]: the product of W and a one-hot x_t is a column of W. work: room, as large as out."""
-    S, n, B = out.shape
-    rows = np.take(np.ascontiguousarray(W.T), ids.ravel(), axis=0, out=work.reshape(S * B, n), mode="clip")
-    np.copyto(out, rows.reshape(S, B, n).transpose(0, 2, 1))
-
-
-def scatter_columns(d, ids, out):
-    """The gradient of gather_columns: out[:, k] = sum of the columns of d (n, S * B) at which the character is k.
-
-    That is the product of d and the one-hot inputs; characters that do not occur in this window are left out of it.
+    That is the product of d^T and the one-hot inputs, in a fifth to two thirds of the time but for the smallest networks.
+    room: as large as d.
     """
-    present = np.flatnonzero(np.bincount(ids.ravel()))
-    one_hot = ids.reshape(-1, 1) == present
-    out[:] = 0
-    out[:, present] = np.dot(d, one_hot.astype(d.dtype))
+    np.take(d, ids.argsort(axis=None, kind="stable"), axis=0, out=room, mode="clip")    # equal characters side by side
+    sums, ones, end = np.zeros(out.shape[::-1], d.dtype), np.ones(ids.size, d.dtype), 0
+    for row, count in zip(sums, np.bincount(ids.ravel()).tolist()):
+        if count:
+            start, end = end, end + count
+            np.dot(ones[:count], room[start:end], out=row)
+    out[:] = sums.T
 
 
 def cross_entropy(logits, targets):

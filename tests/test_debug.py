@@ -143,14 +143,14 @@ WRONG = {                                                   # script, right, wro
     "bias": ("rnn", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])', "pass", "by"),
     "a billionth": ("lstm", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])',
                     'np.sum(dy * (1 + 1e-9), axis=1, keepdims=True, out=grads["by"])', "by"),
-    "incoming state": ("lstm", '"c": w.dsnext.copy()', '"c": w.dsnext * 0', "state c"),
+    "incoming state": ("lstm", '"c": w.dsnext.T.copy()', '"c": w.dsnext.T * 0', "state c"),
     "diagonal of the links": ("dnc", "diagonal(dL)[:] = 0", "pass", "all but Why, Wry, by"),
     "read keys": ("dnc", 'for name in rows:\n        grads[name][:] = dWxi[rows[name]]',
                'for name in list(rows)[1:]:\n        grads[name][:] = dWxi[rows[name]]', "Whr"),
     "nothing from behind": ("rnn", "dh += w.dhnext", "pass", "Wxh, Whh, bh, state h"),
-    "not in flat": ("rnn", 'np.sum(da, axis=1, keepdims=True, out=grads["bh"])', 'grads["bh"] = np.sum(da, axis=1, keepdims=True)', "bh"),
+    "not in flat": ("rnn", 'np.sum(da, axis=0, out=grads["bh"][:, 0])', 'grads["bh"] = np.sum(da, axis=0)[:, None]', "bh"),
     "not a number": ("lstm", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])', 'grads["by"][:] = np.nan', "by"),
-    "a state is missing": ("lstm", ', "c": w.dsnext.copy()', "", "state c"),
+    "a state is missing": ("lstm", ', "c": w.dsnext.T.copy()', "", "state c"),
     "a gate": ("lstm", "w.ig += w.dsnext", "pass", "Wxh, Whh, bh, state h, state c"),
     "loss": ("rnn", "z[at_target] -= 1", "pass", "Wxh, Whh, Why, bh, by, state h")}
 

@@ -65,12 +65,12 @@ def test_gather_and_scatter_are_products_with_one_hot_vectors():
     rng = np.random.default_rng(2)
     ids = rng.integers(M - 1, size=(S, B))                  # the last character does not occur
     one_hot = (np.arange(M)[:, None, None] == ids).astype(float)                                                # (M, S, B)
-    W, d = rng.standard_normal((n, M)), rng.standard_normal((n, S * B))
-    out, dW = np.full((S, n, B), np.nan), np.full((n, M), np.nan)
-    rnn.gather_columns(W, ids, np.empty((n, S, B)), out=out)
-    rnn.scatter_columns(d, ids, out=dW)
-    assert np.array_equal(out, np.stack([W @ one_hot[:, t] for t in range(S)]))
-    np.testing.assert_allclose(dW, d @ one_hot.reshape(M, S * B).T, rtol=1e-14, atol=1e-14)
+    W, d = rng.standard_normal((n, M)), rng.standard_normal((S * B, n))
+    out, dW = np.full((S, B, n), np.nan), np.full((n, M), np.nan)
+    rnn.gather_rows(W, ids, out=out)
+    rnn.scatter_rows(d, ids, room=np.full((S * B, n), np.nan), out=dW)
+    assert np.array_equal(out, np.stack([(W @ one_hot[:, t]).T for t in range(S)]))
+    np.testing.assert_allclose(dW, d.T @ one_hot.reshape(M, S * B).T, rtol=1e-14, atol=1e-14)
     assert not dW[:, -1].any()
 
 
