@@ -798,7 +798,8 @@ def main(argv=None):
             elif args.iters != 0:
                 streams = f"{run.batchsize} streams" + f" on each of {workers.size} workers" * (workers.size > 1)
                 workers.say(f"{MODEL}: {run.params.flat.size:,} parameters, {streams}, {run.seqlength} steps; "
-                            f"{os.path.basename(args.data)}: {heldout:,} characters, {len(run.vocab)} different, and {len(ids) - heldout:,} held out")
+                            f"{os.path.basename(args.data)}: {heldout:,} characters, {len(run.vocab)} different, "
+                            f"and {len(ids) - heldout:,} held out")
                 train(run, ids, heldout, args, workers, stop)
         return 128 + stop.signal if stop.signal else 0
     except BrokenPipeError:                                 # whoever read our output has gone, as in | head
