@@ -20,6 +20,16 @@ pass written by hand; the names of the equations below are those of the paper.
                             |                           |
                             +--------- r_{t-1} ---------+  one step later
 
+    content     c[i] = softmax over i of beta cos(k, M[i])                      k, beta: key and strength of a head
+    usage       u = (u + ww - u ww) prod_r (1 - f_r wr_r)                       f: free gates
+    allocation  a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]                   phi: locations, least used first
+    write       ww = gw (ga a + (1 - ga) c)                                     ga, gw: allocation gate, write gate
+                M = M (1 - ww e^T) + ww v^T                                     e, v: erase vector, write vector
+    links       L[i,j] = (1 - ww[i] - ww[j]) L[i,j] + ww[i] p[j]                p: precedence,
+                p = (1 - sum ww) p + ww                                         the location written last
+    read        wr = pi_1 L^T wr + pi_2 c + pi_3 L wr,  r = M^T wr              pi: read modes of a head
+    output      y = Why h + by + Wry r                  (what no line above has made new is that of step t - 1)
+
     python dnc-numpy.py                                  train a minute on the story in data/, then write
     python dnc-numpy.py --data my.txt --save my.npz      train on a text of yours and keep the result
     python dnc-numpy.py --load my.npz --iters 0          write more
