@@ -47,6 +47,10 @@ import zipfile
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+if __name__ == "__main__":                                  # Ctrl-C while NumPy is imported would end in a traceback of NumPy's
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, lambda number, frame: os._exit(128 + number))    # until Stop takes over
+
 import numpy as np
 # ---- end of common: imports ----
 
