@@ -405,6 +405,46 @@ def test_signal_finishes_the_iteration_and_saves(script, number, status):
 
 
 @posix
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_signal_while_numpy_is_imported(script, number, status):
+    """A NumPy of our own stands in for the real one and gets the signal; its traceback would be what the user sees."""
+    (script.folder / "numpy.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n")
+    done = subprocess.run(script.command("--iters 1"), cwd=script.folder, env={**os.environ, "PYTHONPATH": str(script.folder)},
+                          capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@posix
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_signal_while_the_text_is_read(script, number, status):
+    os.mkfifo(script.folder / "pipe.txt")                   # nobody writes to it: reading waits for ever
+    with script.start("--data pipe.txt --save a.npz --iters 1") as process:
+        with open(script.folder / "pipe.txt", "w") as text:     # this waits until it is opened for reading
+            text.write("abcdefghij" * 100)
+            text.flush()
+            while process.poll() is None:                   # a signal just before the system starts to wait is seen with the next one
+                process.send_signal(number)
+                time.sleep(0.2)
+            assert process.returncode == status and process.stderr.read() == process.stdout.read() == ""
+    assert not (script.folder / "a.npz").exists()
+
+
+@posix
+def test_second_signal_leaves_the_last_good_file(script, saved):
+    """While a run does nothing but save: whichever moment the two hit, the checkpoint is whole."""
+    for pause in (0, 0, 0.001, 0.002):
+        with script.start("--iters 10000000 --timelimit 1000 --check_interval 1 --print_interval 1 --load a.npz --save a.npz") as process:
+            last = first_line(process)
+            for _ in range(2):
+                process.send_signal(signal.SIGINT)
+                time.sleep(pause)
+            assert process.wait(60) == 130
+            last()
+            assert process.stderr.read() == ""
+        script.module.load(str(saved))
+
+
+@posix
 def test_second_signal_ends_at_once(script):
     """Nobody reads the output, so the run waits for ever in the middle of an iteration: the first signal cannot end it."""
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
