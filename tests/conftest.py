@@ -71,18 +71,18 @@ class Script:
         return [sys.executable, *python, str(self.path), *flags.split(), *map(str, more)]
 
     def run(self, flags="", *more, status=0, python=(), env=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is. What every run promises is checked here."""
+        """Run to the end: flags, split at spaces, then more as it is; status None: whatever it is. What each run promises is checked."""
         options = {"cwd": self.folder, "stdout": subprocess.PIPE, **options}
         with unchanged(self.folder) if status == 2 else contextlib.nullcontext():
             done = subprocess.run(self.command(flags, *more, python=python), stderr=subprocess.PIPE, encoding="utf-8",
                                   env={**ENVIRONMENT, **dict(env)}, timeout=120, **options)
-        return as_promised(done, status)
+        return as_promised(done, done.returncode if status is None else status)
 
     def train(self, flags="", *more, **options):
         return self.run("", *self.small, *flags.split(), *more, **options)
 
     def main(self, flags="", *more, status=0):
-        """As run, but by calling main() in this process; status None: whatever it is."""
+        """As run, but by calling main() in this process."""
         streams, before = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)], os.getcwd()
         no_handlers = unittest.mock.patch.object(self.module, "Stop", lambda: types.SimpleNamespace(signal=0))
         os.chdir(self.folder)
@@ -100,7 +100,8 @@ class Script:
     def start(self, flags="", python=()):
         """Train without waiting for the end; what still runs when the test is done is killed."""
         command = self.command("", *self.small, *flags.split(), python=python)
-        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", **pipes) as process:
             try:
                 yield process
             finally:

@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -430,21 +431,6 @@ def test_signal_while_the_text_is_read(script, number, status):
 
 
 @posix
-def test_second_signal_leaves_the_last_good_file(script, saved):
-    """While a run does nothing but save: whichever moment the two hit, the checkpoint is whole."""
-    for pause in (0, 0, 0.001, 0.002):
-        with script.start("--iters 10000000 --timelimit 1000 --check_interval 1 --print_interval 1 --load a.npz --save a.npz") as process:
-            last = first_line(process)
-            for _ in range(2):
-                process.send_signal(signal.SIGINT)
-                time.sleep(pause)
-            assert process.wait(60) == 130
-            last()
-            assert process.stderr.read() == ""
-        script.module.load(str(saved))
-
-
-@posix
 def test_second_signal_ends_at_once(script):
     """Nobody reads the output, so the run waits for ever in the middle of an iteration: the first signal cannot end it."""
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
@@ -462,6 +448,28 @@ def test_second_signal_ends_at_once(script):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert process.stderr.read() == ""
+
+
+def test_at_each_moment_of_saving_the_checkpoint_is_whole(script, saved):
+    """What a kill would leave: after each instruction of save the file is the old one or the new one, to the byte."""
+    module, before, seen = script.module, saved.read_bytes(), []
+    run = module.load(str(saved))
+    run.iter += 1
+
+    def trace(frame, event, arg):
+        if frame.f_code is not module.save.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        seen.append(saved.read_bytes())
+        return trace
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        module.save(run, str(saved), module.Workers())
+    finally:
+        sys.settrace(tracing)
+    assert len(seen) > 100 and set(seen) == {before, saved.read_bytes()}
+    assert seen.index(saved.read_bytes()) > len(seen) / 2 and module.load(str(saved)).iter == run.iter
 
 
 @posix

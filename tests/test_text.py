@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import MODELS, Script, arrays, load_module, ROOT
+from conftest import MODELS, ROOT, Script, arrays, load_module
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,8 @@ COMMON = load_module(ROOT / f"{MODELS[0]}-numpy.py")        # the text block is 
 ENCODINGS = sorted({*encodings.aliases.aliases.values(), "utf-8-sig", "idna", "punycode", "undefined", "unicode_escape", "nonesuch", ""})
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 every_character = st.text(st.characters(exclude_categories=()))          # lone surrogates, too
-pieces = st.sampled_from(["\r\n", "\r", "\n", "\0", "\x1b[2J", "\x9b", "\ufeff", "\ud800", "\udcff", "\u2028", "\u202e", "\U0010ffff", "é", "e\u0301"])
+pieces = st.sampled_from(["\r\n", "\r", "\n", "\0", "\x1b[2J", "\x9b", "\ufeff", "\ud800", "\udcff", "\u2028", "\u202e", "\U0010ffff",
+                          "é", "e\u0301"])
 texts = every_character | st.lists(pieces | every_character).map("".join)
 raw_texts = (texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | texts.map(lambda text: text.encode("utf-16", "surrogatepass"))
              | st.binary() | st.lists(st.sampled_from([b"ab", b"\r", b"\n", b"\xef\xbb\xbf", b"\xff", b"\xc3"])).map(b"".join))
@@ -72,10 +73,12 @@ def test_a_run(raw, encoding, prime, model, val, temperature):
     with tempfile.TemporaryDirectory() as folder:
         script = Script(model, pathlib.Path(folder))
         (script.folder / "text.txt").write_bytes(raw)
-        flags = ["--encoding", encoding, f"--prime={prime}", "--temperature", temperature, *"--sample_length 20 --seqlength 3".split()]
+        flags = ["--encoding", encoding, f"--prime={prime}", "--temperature", temperature, "--val", val,
+                 *"--sample_length 20 --seqlength 3".split()]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)     # of the codec unicode_escape
-            done = script.main("", *script.small, *"--iters 2 --check_interval 1 --save a.npz --fname log.tsv --val".split(), val, *flags, status=None)
+            done = script.main("", *script.small, *"--iters 2 --check_interval 1 --save a.npz --fname log.tsv".split(), *flags,
+                               status=None)
             assert done.returncode in (0, 2) and not STEERS.search(done.stdout)
             assert (script.folder / "a.npz").exists() == (done.returncode == 0)
             if done.returncode == 0:
@@ -83,16 +86,23 @@ def test_a_run(raw, encoding, prime, model, val, temperature):
                 assert done.stdout.endswith(again.stdout) and not STEERS.search(again.stdout)
 
 
-@pytest.mark.parametrize("characters", [256, 257, 65_536, 65_537])
-def test_large_vocabularies(script, characters):
-    """The numbers' type grows with the vocabulary; beyond 65,536 it has four bytes."""
-    vocab = [chr(c) for c in range(0x20, 0x20 + characters + 2048) if not 0xd800 <= c < 0xe000][:characters]
-    (script.folder / "text.txt").write_text("".join(vocab), encoding="utf-8", newline="")
-    expected = sorted("\n" if c in "\r\n" else c for c in vocab)
+def vocabulary(size):
+    """Characters that UTF-8 has, in order."""
+    return [chr(c) for c in range(0x20, 0x20 + size + 2048) if not 0xd800 <= c < 0xe000][:size]
+
+
+@pytest.mark.parametrize("size", [256, 257, 65_536, 65_537])
+def test_numbers_of_large_vocabularies(size):
+    """Their type grows with the vocabulary; beyond 65,536 it has four bytes."""
+    vocab = vocabulary(size)
+    ids, _ = COMMON.encode("".join(vocab), vocab, "text")
+    assert ids.dtype == np.min_scalar_type(size - 1) and (ids == np.arange(size)).all()
+
+
+def test_a_large_vocabulary(script):
+    (script.folder / "text.txt").write_text("".join(vocabulary(65_600)), encoding="utf-8", newline="")
     script.main("", *script.small, *"--hidden 2 --batchsize 1 --seqlength 2 --val 0 --iters 1 --save a.npz".split())
-    assert list(map(chr, arrays(script.folder / "a.npz")["vocabulary"])) == expected
-    ids, _ = script.module.encode("".join(vocab), vocab, "text")
-    assert ids.dtype == np.min_scalar_type(characters - 1) and (ids == np.arange(characters)).all()
+    assert list(map(chr, arrays(script.folder / "a.npz")["vocabulary"])) == vocabulary(65_600)
     script.main("--load a.npz --iters 0 --sample_length 3 --temperature 1e30")
 
 
