@@ -84,6 +84,12 @@ def finished(command, folder, env=(), **options):
 
 # Kills and signals ----------------------------------------------------------------------------------------------------
 
+def written(path):
+    """Which file this is, and since when, or None: what an earlier run left behind is another one."""
+    with contextlib.suppress(FileNotFoundError):
+        return path, path.stat().st_mtime_ns
+
+
 def kill(table, args):
     """Runs that do little but save get a signal at a random moment; the next run continues from what is there."""
     for model, (number, status) in itertools.product(MODELS, ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143))):
@@ -97,6 +103,7 @@ def kill(table, args):
                     if turn % 2:                            # every other time at a moment when one of these has come into being
                         for path in writing:
                             path.unlink(missing_ok=True)
+                    before = set(map(written, writing))
                     with script.start(f"{ENDLESS} --val 0.01 --hidden 40 --save a.npz --load a.npz --fname log.tsv") as process:
                         drain = first_line(process)
                         while turn % 2 and not any(path.exists() for path in writing):
@@ -119,7 +126,7 @@ def kill(table, args):
                         assert not there and f"iter {run.iter}," in printed
                     if process.returncode < 0 and signals == 2:     # for a shell that is the same status
                         return "the second while the interpreter was leaving"
-                    return "in the middle of writing" if there else None
+                    return "in the middle of writing" if set(map(written, writing)) - before - {None} else None
                 times = args.kills if number == signal.SIGKILL else args.kills // 3
                 table.tally("kill", f"{model}: {signal.Signals(number).name}{', and again' * (signals - 1)}", range(times), trial)
                 script.train("--iters 1 --check_interval 1 --load a.npz --save a.npz --lr 1e-30 --hidden 40")
