@@ -166,7 +166,7 @@ def proof(run, columns, faults):
         print(f"{name + ':':9}{results[0][0]:8}" + "".join(f"  {largest:10.3e} {worst:12.3e}" for _, largest, worst in results))
         if not all(worst <= BOUND for _, _, worst in results):
             faults[name] = None
-    sys.stdout.flush()
+    print(end="", flush=True)
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -296,7 +296,8 @@ def load(path):
 
 def fail(message, status=2):
     """One line for the user; returns the exit status."""
-    print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"{os.path.basename(sys.argv[0])}: {' '.join(str(message).split())}"
+    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)      # a name cannot steer a terminal
     return status
 
 

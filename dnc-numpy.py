@@ -60,6 +60,10 @@ import zipfile
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+if __name__ == "__main__":                                  # Ctrl-C while NumPy is imported would end in a traceback of NumPy's
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, lambda number, frame: os._exit(128 + number))    # until Stop takes over
+
 import numpy as np
 # ---- end of common: imports ----
 
@@ -726,7 +730,7 @@ class Workers:
     def say(self, *lines):
         """Print, if this is worker 0."""
         if self.rank == 0:
-            print(*lines, sep="\n", flush=True)
+            print(*map(printable, lines), sep="\n", flush=True)
 
     def sum(self, values):
         """Add up an array over all workers, in place."""
@@ -1021,7 +1025,7 @@ def train(run, ids, heldout, args, workers, stop):
             if not math.isnan(bits):
                 workers.say(f"held-out: {bits:.4f} BPC over {len(ids) - heldout:,} characters")
             if args.sample_length and workers.rank == 0:
-                workers.say("----", printable(sample(run, args.prime, args.sample_length, args.temperature, stop)), "----")
+                workers.say("----", sample(run, args.prime, args.sample_length, args.temperature, stop), "----")
         if log and (progress or check):
             append(log, f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{bits:.4f}\t{speed:.2f}")
         if args.save and (check or done):
@@ -1194,7 +1198,7 @@ def main(argv=None):
         stop = Stop()
         with np.errstate(all="ignore"):                     # iterate looks at the numbers itself
             if args.iters == 0 and workers.rank == 0:
-                workers.say("----", printable(sample(run, args.prime, args.sample_length, args.temperature, stop)), "----")
+                workers.say("----", sample(run, args.prime, args.sample_length, args.temperature, stop), "----")
             elif args.iters != 0:
                 streams = f"{run.batchsize} streams" + f" on each of {workers.size} workers" * (workers.size > 1)
                 workers.say(f"{MODEL}: {run.params.flat.size:,} parameters, {streams}, {run.seqlength} steps; "

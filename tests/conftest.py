@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import io
 import os
 import pathlib
 import random
@@ -14,6 +15,7 @@ import re
 import subprocess
 import sys
 import types
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -69,21 +71,37 @@ class Script:
         return [sys.executable, *python, str(self.path), *flags.split(), *map(str, more)]
 
     def run(self, flags="", *more, status=0, python=(), env=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is. What every run promises is checked here."""
+        """Run to the end: flags, split at spaces, then more as it is; status None: whatever it is. What each run promises is checked."""
         options = {"cwd": self.folder, "stdout": subprocess.PIPE, **options}
         with unchanged(self.folder) if status == 2 else contextlib.nullcontext():
             done = subprocess.run(self.command(flags, *more, python=python), stderr=subprocess.PIPE, encoding="utf-8",
                                   env={**ENVIRONMENT, **dict(env)}, timeout=120, **options)
-        return as_promised(done, status)
+        return as_promised(done, done.returncode if status is None else status)
 
     def train(self, flags="", *more, **options):
         return self.run("", *self.small, *flags.split(), *more, **options)
 
+    def main(self, flags="", *more, status=0):
+        """As run, but by calling main() in this process."""
+        streams, before = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)], os.getcwd()
+        no_handlers = unittest.mock.patch.object(self.module, "Stop", lambda: types.SimpleNamespace(signal=0))
+        os.chdir(self.folder)
+        try:
+            with (no_handlers, unittest.mock.patch.object(sys, "argv", [str(self.path)]),
+                  contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1])):
+                returncode = self.module.main(flags.split() + list(map(str, more)))
+        finally:
+            os.chdir(before)
+        out, err = (stream.buffer.getvalue().decode() for stream in streams)
+        done = types.SimpleNamespace(returncode=returncode, stdout=out, stderr=err)
+        return as_promised(done, returncode if status is None else status)
+
     @contextlib.contextmanager
-    def start(self, flags=""):
+    def start(self, flags="", python=()):
         """Train without waiting for the end; what still runs when the test is done is killed."""
-        command = self.command("", *self.small, *flags.split())
-        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        command = self.command("", *self.small, *flags.split(), python=python)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", **pipes) as process:
             try:
                 yield process
             finally:
@@ -125,16 +143,6 @@ def script(request, tmp_path):
 
 
 @pytest.fixture
-def inside(script, monkeypatch, capfd):
+def inside(script):
     """Run the script's main() in this process, as script.run does in another."""
-    monkeypatch.chdir(script.folder)
-    monkeypatch.setattr(sys, "argv", [str(script.path)])
-    monkeypatch.setattr(script.module, "Stop", lambda: types.SimpleNamespace(signal=0))     # no signal handlers in pytest
-
-    def run(flags="", *more, status=0):
-        capfd.readouterr()
-        returncode = script.module.main(flags.split() + list(map(str, more)))
-        done = types.SimpleNamespace(returncode=returncode, **capfd.readouterr()._asdict())
-        done.stdout, done.stderr = done.out, done.err
-        return as_promised(done, returncode if status is None else status)
-    return run
+    return script.main

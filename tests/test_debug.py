@@ -31,7 +31,7 @@ def run(folder, *flags, status=0, script=DEBUG, python=("-W", "error")):
     done = subprocess.run([sys.executable, *python, str(script), *map(str, flags)], cwd=folder, capture_output=True,
                           encoding="utf-8", env=ENVIRONMENT, timeout=300)
     assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
-    assert re.fullmatch(r"dnc-debug\.py: [^\n\x00-\x1f\x7f]+\n" if status == 2 else "", done.stderr), done.stderr
+    assert re.fullmatch(r"dnc-debug\.py: [^\n\x00-\x1f\x7f-\x9f]+\n" if status == 2 else "", done.stderr), done.stderr
     return done
 
 
@@ -334,6 +334,18 @@ def test_failure(flags, named, folder):
 def test_alone_it_says_what_it_needs(tmp_path):
     shutil.copy(DEBUG, tmp_path)
     assert "dnc-numpy.py" in run(tmp_path, status=2, script=tmp_path / DEBUG.name).stderr
+
+
+def test_a_name_that_steers_a_terminal(tmp_path):
+    assert r"\x1b[2J\x9bx.py" in run(tmp_path, "--script", "\x1b[2J\x9bx.py", status=2).stderr      # run looks for what is not printable
+
+
+@posix
+def test_without_an_output(tmp_path):
+    """As a job that has been started with its output closed."""
+    command = [sys.executable, "-W", "error", str(DEBUG), *SMALL_DNC]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @posix

@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -405,6 +406,31 @@ def test_signal_finishes_the_iteration_and_saves(script, number, status):
 
 
 @posix
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_signal_while_numpy_is_imported(script, number, status):
+    """A NumPy of our own stands in for the real one and gets the signal; its traceback would be what the user sees."""
+    (script.folder / "numpy.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n")
+    done = subprocess.run(script.command("--iters 1"), cwd=script.folder, env={**os.environ, "PYTHONPATH": str(script.folder)},
+                          capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@posix
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_signal_while_the_text_is_read(script, number, status):
+    os.mkfifo(script.folder / "pipe.txt")                   # nobody writes to it: reading waits for ever
+    with script.start("--data pipe.txt --save a.npz --iters 1") as process:
+        with open(script.folder / "pipe.txt", "w") as text:     # this waits until it is opened for reading
+            text.write("abcdefghij" * 100)
+            text.flush()
+            while process.poll() is None:                   # a signal just before the system starts to wait is seen with the next one
+                process.send_signal(number)
+                time.sleep(0.2)
+            assert process.returncode == status and process.stderr.read() == process.stdout.read() == ""
+    assert not (script.folder / "a.npz").exists()
+
+
+@posix
 def test_second_signal_ends_at_once(script):
     """Nobody reads the output, so the run waits for ever in the middle of an iteration: the first signal cannot end it."""
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
@@ -422,6 +448,28 @@ def test_second_signal_ends_at_once(script):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert process.stderr.read() == ""
+
+
+def test_at_each_moment_of_saving_the_checkpoint_is_whole(script, saved):
+    """What a kill would leave: after each instruction of save the file is the old one or the new one, to the byte."""
+    module, before, seen = script.module, saved.read_bytes(), []
+    run = module.load(str(saved))
+    run.iter += 1
+
+    def trace(frame, event, arg):
+        if frame.f_code is not module.save.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        seen.append(saved.read_bytes())
+        return trace
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        module.save(run, str(saved), module.Workers())
+    finally:
+        sys.settrace(tracing)
+    assert len(seen) > 100 and set(seen) == {before, saved.read_bytes()}
+    assert seen.index(saved.read_bytes()) > len(seen) / 2 and module.load(str(saved)).iter == run.iter
 
 
 @posix

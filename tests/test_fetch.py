@@ -4,6 +4,7 @@ The table in fetch.py is pointed at small texts that the server has. Most tests 
 signals, limits and terminals run it in another one, which patches the table in the same way.
 """
 import bz2
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -147,17 +148,25 @@ def endless(handler):
         handler.wfile.write(bytes(1 << 16))
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
+@contextlib.contextmanager
+def serving():
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as server:
+        yield server
 
 
 # ---- fetch.py, with its table pointed at the server

@@ -45,6 +45,17 @@ def test_40_and_40_iterations_are_80(script, length, flags, again):
     assert after["seconds"] > 0
 
 
+def test_the_same_seed_gives_the_same_run(script, tmp_path_factory):
+    """In another process and another folder, whatever the locale and the order of sets are; NumPy 1.26 and 2 have suites of their own."""
+    circumstances = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "4242"}
+    flags = "--iters 60 --check_interval 20 --print_interval 10 --sample_length 20 --val 0.1 --save a.npz"
+    other = type(script)(script.model, tmp_path_factory.mktemp("other"))
+    (other.folder / "text.txt").write_bytes((script.folder / "text.txt").read_bytes())
+    assert without_times(script.train(flags).stdout) == without_times(other.train(flags, env=circumstances).stdout)
+    for name in ("a.npz", "a.best.npz"):
+        assert_same(arrays(script.folder / name), arrays(other.folder / name))
+
+
 def test_window_and_rate_anew(script):
     """--seqlength and --lr of a continued run are its own, and are what the next checkpoint has."""
     script.train("--iters 30 --save start.npz")
