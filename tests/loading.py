@@ -1,4 +1,4 @@
-"""What the tests share: the scripts as modules, whole or with a line changed, and random numbers of a model's shapes."""
+"""What the tests share: the scripts as modules, whole or with a line changed, random numbers of a model's shapes, the complex step."""
 import functools
 import importlib.util
 import pathlib
@@ -8,6 +8,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 M = 7                                                       # characters in the tests' vocabulary
+STEP = 1e-20                                                # of the complex step
 SIZES = {"rnn-numpy.py": {"hidden": 6},                     # the models that the tests of all models run on
          "lstm-numpy.py": {"hidden": 6},
          "dnc-numpy.py": {"hidden": 6, "locations": 5, "width": 3, "heads": 2}}
@@ -58,3 +59,19 @@ def random_case(name, B, S, scale=0.5, model=None, dtype=np.float64):
         model=model, sizes=sizes, params=random_params(model, sizes, rng, scale, dtype), inputs=rng.integers(M, size=(S, B)),
         targets=rng.integers(M, size=(S, B)), state=random_state(model, sizes, rng, B, dtype), dlogits=normal(M, S, B),
         dstate={key: normal(*shape) for key, shape in model.state_shapes(B, **sizes).items()})
+
+
+def complex_step(function, x):
+    """The derivatives of function() by every entry of the complex array x, which function reads."""
+    result = np.empty(x.shape)
+    for at in np.ndindex(x.shape):
+        x[at] += STEP * 1j
+        result[at] = function().imag / STEP
+        x[at] = x[at].real
+    return result
+
+
+def agree(n, a):
+    """Whether numerical and analytical gradients are equal, up to rounding, at every entry."""
+    floor = 1e-13 * max(abs(n).max(), abs(a).max())
+    return n.shape == a.shape and (abs(n - a) <= 1e-10 * (abs(n) + abs(a)) + floor).all()

@@ -9,9 +9,7 @@ import types
 import dnc_paper
 import numpy as np
 import pytest
-from loading import M, ROOT, load, load_changed, random_params
-from test_gradients import H as STEP
-from test_gradients import agree, complex_step
+from loading import M, ROOT, STEP, agree, complex_step, load, load_changed, random_params
 
 NAME = "dnc-numpy.py"
 CARRIED = ("M", "u", "p", "L", "wr", "ww")                  # the memory's state; besides there are h, c and r

@@ -9,26 +9,9 @@ import warnings
 
 import numpy as np
 import pytest
-from loading import M, SIZES, load, load_changed, random_case
+from loading import M, SIZES, agree, complex_step, load, load_changed, random_case
 
-H = 1e-20
 models = pytest.mark.parametrize("name", SIZES)
-
-
-def complex_step(function, x):
-    """The derivatives of function() by every entry of the complex array x, which function reads."""
-    result = np.empty(x.shape)
-    for at in np.ndindex(x.shape):
-        x[at] += H * 1j
-        result[at] = function().imag / H
-        x[at] = x[at].real
-    return result
-
-
-def agree(n, a):
-    """Whether numerical and analytical gradients are equal, up to rounding, at every entry."""
-    floor = 1e-13 * max(abs(n).max(), abs(a).max())
-    return n.shape == a.shape and (abs(n - a) <= 1e-10 * (abs(n) + abs(a)) + floor).all()
 
 
 def wrong_gradients(case):
