@@ -28,7 +28,8 @@ pass written by hand; the names of the equations below are those of the paper.
     links       L[i,j] = (1 - ww[i] - ww[j]) L[i,j] + ww[i] p[j]                p: precedence,
                 p = (1 - sum ww) p + ww                                         the location written last
     read        wr = pi_1 L^T wr + pi_2 c + pi_3 L wr,  r = M^T wr              pi: read modes of a head
-    output      y = Why h + by + Wry r                  (what no line above has made new is that of step t - 1)
+    output      y = Why h + by + Wry r                  (what no line above has made new is that of step t - 1;
+                                                         only read heads look for content in the new M)
 
     python dnc-numpy.py                                  train a minute on the story in data/, then write
     python dnc-numpy.py --data my.txt --save my.npz      train on a text of yours and keep the result
@@ -36,9 +37,10 @@ pass written by hand; the names of the equations below are those of the paper.
     python dnc-numpy.py --help                           every flag
 
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters in the vocabulary;
-N locations of width W, R read heads. In the equations a stream is a column: state h_t (H, B), M_t (N, W, B), logits y_t
-(M, B). In the loops it comes first: h[t] (B, H), M[t] (B, N, W); then the window (S, B, H) is also one matrix of S * B
-rows, without a transposed copy. Siblings: rnn-numpy.py, lstm-numpy.py; dnc-debug.py proves the gradients.
+N locations of width W, R read heads; M_t, w.M and s.M are the memory. In the equations a stream is a column: state h_t
+(H, B), M_t (N, W, B), logits y_t (M, B). In the loops it comes first: h[t] (B, H), M[t] (B, N, W); then a window (S, B, H)
+is also one matrix of S * B rows, without a transposed copy. Siblings: rnn-numpy.py, lstm-numpy.py; dnc-debug.py proves
+the gradients.
 """
 # ---- common: imports (blocks like this one are the same, to the byte, in rnn-numpy.py, lstm-numpy.py and dnc-numpy.py) ----
 import argparse
@@ -134,8 +136,9 @@ def window_shapes(S, B, hidden, locations, width, heads):
     """Names and shapes of the arrays that one window of S steps needs, forward and backward; each stream is a row."""
     H, N, W, R = hidden, locations, width, heads
     I, K = interface(W, R)["Whp"].stop, R + 1   # numbers of the interface; keys: those of the read heads, then the write key
-    return {"x": (S, B, 4 * H),         # Wxh x_t + bh; in the backward loop the gradient with respect to the gates' arguments
-            "z": (B, 4 * H),            # the gates' arguments, side by side
+    return {"x": (S, B, 4 * H),         # Wxh x_t + bh (for i, o, f half of it, see forward); in the backward loop the gradient
+                                        # with respect to the gates' arguments
+            "z": (B, 4 * H),            # the gates' arguments (for i, o, f half of them), as the product gives them
             "a": (S, 4, B, H),          # the gates i, o, f, g, one after another
             "hr": (S + 1, B, H + R * W),    # h beside r: hr[0] is the incoming state, hr[t + 1] the state after step t
             "c": (S + 1, B, H),         # likewise
@@ -145,10 +148,10 @@ def window_shapes(S, B, hidden, locations, width, heads):
             "dsnext": (B, H),           # the same for the argument of the cell's tanh
             "dtanh": (S, B, H),         # derivative of the cell's tanh
             "h_s": (S, B, H),           # derivative of h_t by the argument s_t of the cell's tanh
-            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, -, f, g
+            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, o (0), f, g
             "h_o": (S, B, H),           # derivative of h_t by the argument of o
             "s_s": (S, B, H),           # derivative of s_t by s_{t-1}
-            # The interface: a stream is a column for its functions, a row for the memory; its functions' slopes; |k| of each key
+            # The interface as columns (xi) and as rows (xirows), its gradients, the slopes of its functions, |k| of each key
             "xi": (S, I, B), "xirows": (S, B, I), "dxi": (S, I, B), "dxirows": (B, I), "slope": (S, I, B), "knorm": (S, K, B),
             # The memory's state; [0] is the incoming one
             "M": (S + 1, B, N, W), "u": (S + 1, B, N), "p": (S + 1, B, N), "L": (S + 1, B, N, N),
@@ -178,9 +181,10 @@ def window_steps(w):
     da = w.x.reshape(S, B, 4, H).swapaxes(1, 2)             # (S, 4, B, H), likewise
     i, o, f, g = gates(w)
     w.dM, w.dL = w.roomdM[1], w.roomdL[1]
-    rows = interface(W, R)
-    keys, betas = slice(0, rows["Whw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
-    sigmoids = slice(rows["Whe"].start, rows["Whgw"].stop)
+    w.rows = rows = interface(W, R)
+    w.keys, w.betas = slice(0, rows["Whw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
+    w.sigmoids = slice(rows["Whe"].start, rows["Whgw"].stop)
+    w.ddiagonal = np.einsum("bii->bi", w.dL)                # views, as all here
     w.order, w.first = np.zeros((S, B, N), np.intp), np.arange(0, B * N, N)[:, None]
     w.ones[:], w.onesW[:], w.ww1[:], w.before[:, :, 0] = 1, 1, 1, 1
     w.pairM[:, 0, :, 1], w.pairL[:, 0, :, 0] = 1, -1
@@ -196,12 +200,12 @@ def window_steps(w):
             setattr(step, name, getattr(w, name)[t + 1])
             setattr(step, name + "prev", getattr(w, name)[t])
         for d, xi in ("", step.xi), ("d", step.dxi):            # as columns,
-            setattr(step, d + "keycols", xi[keys].reshape(R + 1, W, B))
-            setattr(step, d + "beta", xi[betas])
+            setattr(step, d + "keycols", xi[w.keys].reshape(R + 1, W, B))
+            setattr(step, d + "beta", xi[w.betas])
             setattr(step, d + "picols", xi[rows["Whp"]].reshape(R, 3, B))
-        step.sigmoids = step.xi[sigmoids]
+        step.sigmoids, step.diagonal = step.xi[w.sigmoids], np.einsum("bii->bi", step.L)
         for d, xi in ("", step.xirows), ("d", w.dxirows):       # and as rows
-            setattr(step, d + "keys", xi[:, keys].reshape(B, R + 1, W))
+            setattr(step, d + "keys", xi[:, w.keys].reshape(B, R + 1, W))
             for name, parameter in (("v", "Whv"), ("e", "Whe"), ("ga", "Whga"), ("gw", "Whgw")):
                 setattr(step, d + name, xi[:, rows[parameter]])
             setattr(step, d + "f", xi[:, rows["Whf"]][:, :, None])
@@ -234,10 +238,11 @@ def forward(params, inputs, state, window=None):
     scale = np.ones((4 * H, 1), Whh.dtype)
     scale[:3 * H] = 0.5
     gather_rows((Wxh + bh) * scale, inputs, out=w.x)        # Wxh x_t + bh, for all steps at once
-    WhrT = np.ascontiguousarray((np.concatenate([Whh, Wrh], axis=1) * scale).T)
-    Wxi = interface_weights(params)
+    WhhrT = np.ascontiguousarray((np.concatenate([Whh, Wrh], axis=1) * scale).T)
+    Wxi = np.concatenate([params[name] for name in w.rows])     # the interface out of h_t in one product;
+    Wxi[w.sigmoids] *= 0.5                                  # rows of sigmoids are halved, as those of the gates
     for x, a, iof, i, o, f, g, cprev, c, hrprev, h, s in w.forward:
-        np.dot(hrprev, WhrT, out=w.z)                       # i, o, f, g = sigmoid or tanh (Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh)
+        np.dot(hrprev, WhhrT, out=w.z)                       # i, o, f, g = sigmoid or tanh (Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh)
         w.z += x
         np.tanh(w.zgates, out=a)
         iof *= 0.5
@@ -255,14 +260,6 @@ def forward(params, inputs, state, window=None):
     after = {"h": w.hr[S, :, :H].T.copy(), "c": w.c[S].T.copy(), "r": w.hr[S, :, H:].T.copy()}
     after.update((name, np.moveaxis(getattr(w, name)[S], 0, -1).copy()) for name in ("M", "u", "p", "L", "wr", "ww"))
     return y.reshape(M, S, B), after, w
-
-
-def interface_weights(params):
-    """The parameters that read the interface out of h_t, one above the other: one product. Rows of sigmoids are halved."""
-    rows = interface(len(params["Whw"]), len(params["Whbr"]))
-    Wxi = np.concatenate([params[name] for name in rows])
-    Wxi[rows["Whe"].start:rows["Whgw"].stop] *= 0.5
-    return Wxi
 
 
 def use_memory(s, w):
@@ -302,7 +299,7 @@ def use_memory(s, w):
     np.subtract(1, s.ww, out=s.pairL[0, :, 1])
     s.pairL[1, :, 0] = s.pprev
     fade_and_add(s.Lprev, s.ww1, s.pairL, w.roomL, out=s.L)
-    diagonal(s.L)[:] = 0
+    s.diagonal[:] = 0
     np.subtract(1, np.dot(s.ww, w.ones)[:, None], out=s.rest)   # precedence: p = (1 - sum ww) p_{t-1} + ww
     np.multiply(s.pprev, s.rest, out=s.p)
     s.p += s.ww
@@ -310,9 +307,8 @@ def use_memory(s, w):
     np.matmul(s.wrprev, s.L, out=s.bcf[0])                  # backward weighting: L^T wr_{t-1}
     content(s.M, s.mnorm, s.keys[:, :-1], s.score, s.bcf[1], w)
     np.matmul(s.wrprev, s.L.swapaxes(1, 2), out=s.bcf[2])   # forward weighting: L wr_{t-1}
-    np.multiply(s.pi[..., None], s.bcf, out=w.roombcf)            # read weighting: wr = pi_1 backward + pi_2 content + pi_3 forward
-    np.add(w.roombcf[0], w.roombcf[1], out=s.wr)
-    s.wr += w.roombcf[2]
+    np.multiply(s.pi[..., None], s.bcf, out=w.roombcf)      # read weighting: wr = pi_1 backward + pi_2 content + pi_3 forward
+    np.add.reduce(w.roombcf, axis=0, out=s.wr)
     np.matmul(s.wr, s.M, out=s.r)                           # read vectors: r = M^T wr
 
 
@@ -353,23 +349,18 @@ def fade_and_add(before, ww1, pair, room, out):
     """How the memory and the links change: out = fade before + new, where both fade and new are outer products with ww.
 
     From ww1 = [ww 1] (B, N, 2) and pair (2, B, 2, n): fade = ww top^T + 1 bottom^T, top and bottom being the rows of pair[0],
-    and new likewise from pair[1]. A product with two terms beats broadcasting by 2 to 4; this is one for both.
+    and new likewise from pair[1]. A product with two terms is 2 to 4 times as fast as broadcasting; this is one for both.
     """
     np.matmul(ww1, pair, out=room)
     np.multiply(before, room[0], out=out)
     out += room[1]
 
 
-def diagonal(L):
-    """The diagonals (B, N) of L (B, N, N), as a view."""
-    return L.reshape(len(L), -1)[:, ::L.shape[1] + 1]
-
-
 def allocation(s, w):
     """Allocation weighting: alloc[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i], phi = locations in ascending usage.
 
     Usage is moved into [eps, 1], which keeps the gradient of the product finite. Equal usages, as all are after a reset,
-    are sorted by location: by u + i delta, since rounding must not choose.
+    are sorted by location: by u + i delta, since rounding must not choose. (.real: dnc-debug.py lets complex numbers pass.)
     """
     np.add((s.u.real + w.tie.real).argsort(axis=1, kind="stable"), w.first, out=s.order)    # numbers in u.ravel()
     np.take(s.u, s.order, out=s.usort, mode="clip")
@@ -382,7 +373,7 @@ def allocation(s, w):
 
 
 def content(M, mnorm, keys, score, out, w):
-    """Content weighting: softmax over locations of beta cos(k, M[i]); the keys (B, K, W) have the length beta already."""
+    """Content weighting (B, K, N): softmax over locations of beta cos(k, M[i]); the K keys (B, K, W) have length beta."""
     np.matmul(keys, M.swapaxes(1, 2), out=score)
     score /= mnorm[:, None]
     np.subtract(score, np.maximum.reduce(score, axis=2, keepdims=True), out=out)
@@ -399,7 +390,6 @@ def backward(params, window, dlogits, dstate):
     Whh, Wrh, Why, Wry, w = params["Whh"], params["Wrh"], params["Why"], params["Wry"], window
     (M, S, B), H, (N, W), R = dlogits.shape, Whh.shape[1], w.dM.shape[1:], len(params["Whbr"])
     grads = Params(param_shapes(M, H, N, W, R), Whh.dtype)
-    rows = interface(W, R)
 
     dy = dlogits.reshape(M, S * B)                          # backprop into y_t = Why h_t + Wry r_t + by
     dWhy = np.dot(dy, w.hr[1:].reshape(S * B, H + R * W))
@@ -421,14 +411,14 @@ def backward(params, window, dlogits, dstate):
     s_g *= i
     w.s_s[0] = f[0]                                         # the incoming state is c_0 itself,
     np.multiply(f[1:], w.dtanh[:-1], out=w.s_s[1:])         # all later c_{t-1} are tanh(s_{t-1})
-    memory_slopes(w, rows)
+    memory_slopes(w)
 
     w.dhrnext[:, :H], w.dhrnext[:, H:] = dstate["h"].T, dstate["r"].T
     for name in ("M", "u", "p", "L", "wr", "ww"):
         getattr(w, "d" + name)[:] = np.moveaxis(dstate[name], -1, 0)
     np.multiply(dstate["c"].T, w.dtanh[-1], out=w.dsnext)
-    Whr = np.concatenate([Whh, Wrh], axis=1)
-    Wxi = np.concatenate([params[name] for name in rows])
+    Whhr = np.concatenate([Whh, Wrh], axis=1)
+    Wxi = np.concatenate([params[name] for name in w.rows])
     w.byM[:] = 0
     for dhr, dh, h_s, s_a, h_o, s_s, da, da_o, da_all, s in w.backward:
         dhr += w.dhrnext
@@ -439,19 +429,19 @@ def backward(params, window, dlogits, dstate):
         np.multiply(w.ig, s_a, out=da)                      # s_t = g * i + f * c_{t-1}: to the arguments of i, f, g
         np.multiply(dh, h_o, out=da_o)                      # and of o,
         np.multiply(w.ig, s_s, out=w.dsnext)                # to s_{t-1},
-        np.dot(da_all, Whr, out=w.dhrnext)                  # to h_{t-1} and r_{t-1}
+        np.dot(da_all, Whhr, out=w.dhrnext)                  # to h_{t-1} and r_{t-1}
 
     w.byM[:, :-1] = 0                                       # of the incoming memory only step 0's write key is left
     memory_products_backward(w.M[0], w.mnorm[0], w.score[0], w.scorew[0], w)
 
     da = w.x.reshape(S * B, 4 * H)                          # a_t = Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh, for all steps at once
-    dWhr = np.dot(da.T, w.hr[:S].reshape(S * B, H + R * W))
-    grads["Whh"][:], grads["Wrh"][:] = dWhr[:, :H], dWhr[:, H:]
+    dWhhr = np.dot(da.T, w.hr[:S].reshape(S * B, H + R * W))
+    grads["Whh"][:], grads["Wrh"][:] = dWhhr[:, :H], dWhhr[:, H:]
     scatter_rows(da, w.inputs, room=w.a.reshape(S * B, 4 * H), out=grads["Wxh"])
     np.sum(da, axis=0, out=grads["bh"][:, 0])
     dWxi = np.dot(w.dxi.swapaxes(0, 1).reshape(-1, S * B), w.hr[1:].reshape(S * B, H + R * W)[:, :H])
-    for name in rows:
-        grads[name][:] = dWxi[rows[name]]
+    for name, rows in w.rows.items():
+        grads[name][:] = dWxi[rows]
     before = {"h": w.dhrnext[:, :H].T.copy(), "c": w.dsnext.T.copy(), "r": w.dhrnext[:, H:].T.copy()}
     before.update((name, np.moveaxis(getattr(w, "d" + name), 0, -1).copy()) for name in ("M", "u", "p", "L", "wr", "ww"))
     return grads, before
@@ -464,11 +454,10 @@ def sigmoid_slope(s, factor, out):
     out *= factor
 
 
-def memory_slopes(w, rows):
+def memory_slopes(w):
     """Derivatives that need no gradient from the next step, for all steps at once: some twenty calls less in each step."""
-    S, K, B = w.knorm.shape
-    sigmoids, betas = slice(rows["Whe"].start, rows["Whgw"].stop), slice(rows["Whbr"].start, rows["Whbw"].stop)
-    keys, v, pi = slice(0, rows["Whw"].stop), rows["Whv"], rows["Whp"]
+    (S, K, B), rows, keys, betas, sigmoids = w.knorm.shape, w.rows, w.keys, w.betas, w.sigmoids
+    v, pi = rows["Whv"], rows["Whp"]
     w.slope[:, keys].reshape(S, K, -1, B)[:] = (w.xi[:, betas] / w.knorm)[:, :, None]   # key = beta k / |k|, |k| being fixed
     w.slope[:, v] = 1
     sigmoid_slope(w.xi[:, sigmoids], 1, out=w.slope[:, sigmoids])
@@ -496,7 +485,8 @@ def use_memory_backward(s, w):
     """use_memory in mirror order: from the gradients of r_t and of the memory's state after the step to those before it.
 
     w.dM, dL, dwr, dww, du, dp hold the gradients of the state after the step, and at the end those of the state before it
-    (dM but for the products of M_{t-1}, which wait in byM and withM until its read keys are there). s.dxi gets the interface's gradient.
+    (dM still lacks what this step's write key did with M_{t-1}; that waits in byM and withM for the next call). s.dxi gets
+    the interface's gradient.
     """
     dL, dwr, dww, du, dp = w.dL, w.dwr, w.dww, w.du, w.dp
     B, R, N = dwr.shape
@@ -522,7 +512,7 @@ def use_memory_backward(s, w):
     dww -= np.dot(dp * s.pprev, w.ones)[:, None]
     dp *= s.rest
 
-    diagonal(dL)[:] = 0                                     # L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j]
+    w.ddiagonal[:] = 0                                      # L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j]
     dpair = fade_and_add_backward(s.Lprev, s.ww1, s.pairL, w.roomdL, dww)
     dww -= dpair[0, :, 1]
     dp += dpair[1, :, 0]
@@ -579,13 +569,8 @@ def memory_products_backward(M, mnorm, score, scorew, w):
 
 def product_of_others(x, out):
     """For each r the product of all x[:, :, q], q not r: the derivative of their product (a division would fail at 0)."""
-    out[:] = 1
-    after = np.ones_like(x[:, :, 0])
-    for r in range(1, x.shape[2]):
-        np.multiply(out[:, :, r - 1], x[:, :, r - 1], out=out[:, :, r])
-    for r in range(x.shape[2] - 2, -1, -1):
-        after *= x[:, :, r + 1]
-        out[:, :, r] *= after
+    for r in range(x.shape[2]):
+        np.multiply.reduce(np.delete(x, r, axis=2), axis=2, out=out[:, :, r])
 
 
 def allocation_backward(dalloc, s, w):
@@ -600,7 +585,10 @@ def allocation_backward(dalloc, s, w):
 
 
 def content_backward(dc, c, M, mnorm, w, dproduct, dkeys):
-    """The gradients of content's weighting c = softmax(score), score = key.m / |m|: of the products key.m and of the keys."""
+    """Through content's weighting c = softmax(score), score = key.m / |m|: to the products key.m and to the keys.
+
+    dc, c, dproduct: (B, K, N); dkeys: (B, K, W).
+    """
     dscore = dc - sum_last(dc * c, w.ones)[:, :, None]
     dscore *= c
     np.divide(dscore, mnorm[:, None], out=dproduct)
@@ -796,9 +784,8 @@ def encode(text, vocab, name):
 def next_window(ids, run, S, first=0):
     """The next S characters of each stream and those that follow them: inputs and targets, (S, B) each.
 
-    first: the number of this worker's first stream, so that n workers see the streams that one would see.
-
     A stream that has no whole window left jumps to a random place and starts from zero state; the others do not notice.
+    first: the number of this worker's first stream, so that n workers see the streams that one would see.
     """
     for b in np.flatnonzero(run.position + S >= len(ids)):
         run.position[b] = generator(run.seed, 1, first + b, run.jumps[b]).integers(len(ids) - S)
@@ -956,7 +943,7 @@ def load(path):
 class Stop:
     """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, the same again ends the process at once.
 
-    SIGUSR1 does the same and is for mpirun, which passes it on, but kills all workers half a second after the other two.
+    SIGUSR1 does the same and is for mpirun, which passes it on, but kills all workers a quarter of a second after the other two.
     """
 
     def __init__(self):
@@ -1046,23 +1033,15 @@ def append(path, line):
 
 
 # ---- common: command line ----
-def above_zero(kind, zero=False):
-    """A reader of a flag's number: finite and above 0, or from 0 on."""
+def above_zero(kind, zero=False, below=math.inf):
+    """A reader of a flag's number: above 0, or from 0 on; and below a limit."""
     def read(text):
         value = kind(text)
-        if not (value >= 0 if zero else value > 0) or value == math.inf or (kind is int and zero and value >= 2**62):
+        if not (0 if zero else math.ulp(0)) <= value < below:
             raise ValueError
         return value
-    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0"
+    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0{' and below 1' * (below == 1)}"
     return read
-
-
-def fraction(text):
-    """A reader of a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise ValueError
-    return value
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -1074,7 +1053,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def parse(argv):
     """The command line. What a checkpoint may bring has no default here: see begin."""
-    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True)
+    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True, below=2**62)
     text = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "gull-rock.txt")
     p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, epilog=(
         "Ctrl-C ends a run after the iteration and saves it if --save is given; a second Ctrl-C ends it at once. "
@@ -1090,7 +1069,8 @@ def parse(argv):
     flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
     flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
     flag("--encoding", default="utf-8", help="of the text; latin-1 takes bytes one to one (default utf-8)")
-    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training "
+    flag("--val", type=above_zero(float, zero=True, below=1), metavar="X",
+         help="share of the text, at its end, that is held out from training "
          f"(default {DEFAULTS['val']})")
     flag("--print_interval", type=count, metavar="N", default=100, help="iterations between two lines of progress (default 100)")
     flag("--check_interval", type=natural, metavar="N", default=1000, help="iterations between two checks: held-out BPC, "
@@ -1138,9 +1118,7 @@ def begin(args, workers):
             workers.say(f"{args.data} is not the text of {args.load}: streams start afresh")
             run.position[:], run.best = len(ids), sys.float_info.max
         run.vocab, run.digest = vocab, digest
-    need = bytes_needed(run)
-    if need > memory_size():
-        raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
+    check_memory(run)
     if args.load and run.workers != workers.size:
         if args.iters != 0:
             workers.say(f"{args.load} is of {run.workers} workers, this run of {workers.size}: streams start afresh")
@@ -1161,22 +1139,19 @@ def begin(args, workers):
     return run, ids, heldout
 
 
-def bytes_needed(run):
-    """Bytes that training takes: parameters, gradients, accumulator; the windows of training and scoring; logits."""
+def check_memory(run):
+    """Fail if training takes more memory than there is, before any of it is taken, where the system tells."""
     def count(shapes):
         return sum(map(math.prod, shapes.values()))
-    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))
+    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))     # of training and of scoring; their logits
     numbers = 4 * count(param_shapes(M, **run.sizes)) + 3 * count(state_shapes(run.batchsize, **run.sizes))
     numbers += sum(count(window_shapes(S, B, **run.sizes)) + 3 * M * S * B for S, B in windows)
-    return numbers * run.dtype.itemsize
-
-
-def memory_size():
-    """Bytes of memory of this machine, where the system tells."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return sys.maxsize
+        return
+    if numbers * run.dtype.itemsize > memory:
+        raise Failure(f"these sizes need {numbers * run.dtype.itemsize:,} bytes of memory, and this machine has {memory:,}")
 
 
 def main(argv=None):

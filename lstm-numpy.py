@@ -12,6 +12,8 @@ what is kept in it (f) and what of it is shown (o):
     i_t, o_t, f_t = sigmoid(Wxh x_t + Whh h_{t-1} + bh)      c_t = tanh(g_t * i_t + f_t * c_{t-1})      y_t = Why h_t + by
     g_t           = tanh   (Wxh x_t + Whh h_{t-1} + bh)      h_t = o_t * c_t                            p_t = softmax(y_t)
 
+(each of i, o, f, g has its own H rows of Wxh, Whh and bh)
+
             x_t ---Wxh---> (+) ---> i, o, f, g ---> c_t ---> h_t ---Why---> y_t ---softmax---> p_t
                             ^                       ^ |       |
                             |                       +-+       |  one step later
@@ -88,8 +90,9 @@ def state_shapes(B, hidden):
 def window_shapes(S, B, hidden):
     """Names and shapes of the arrays that one window of S steps needs, forward and backward; each stream is a row."""
     H = hidden
-    return {"x": (S, B, 4 * H),         # Wxh x_t + bh; in the backward loop the gradient with respect to the gates' arguments
-            "z": (B, 4 * H),            # the gates' arguments, side by side
+    return {"x": (S, B, 4 * H),         # Wxh x_t + bh (for i, o, f half of it, see forward); in the backward loop the gradient
+                                        # with respect to the gates' arguments
+            "z": (B, 4 * H),            # the gates' arguments (for i, o, f half of them), as the product gives them
             "a": (S, 4, B, H),          # the gates i, o, f, g, one after another
             "h": (S + 1, B, H),         # h[0] is the incoming state, h[t + 1] the state after step t
             "c": (S + 1, B, H),         # likewise
@@ -99,7 +102,7 @@ def window_shapes(S, B, hidden):
             "dsnext": (B, H),           # the same for the argument of the cell's tanh
             "dtanh": (S, B, H),         # derivative of the cell's tanh
             "h_s": (S, B, H),           # derivative of h_t by the argument s_t of the cell's tanh
-            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, -, f, g
+            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, o (0), f, g
             "h_o": (S, B, H),           # derivative of h_t by the argument of o
             "s_s": (S, B, H)}           # derivative of s_t by s_{t-1}
 
@@ -396,9 +399,8 @@ def encode(text, vocab, name):
 def next_window(ids, run, S, first=0):
     """The next S characters of each stream and those that follow them: inputs and targets, (S, B) each.
 
-    first: the number of this worker's first stream, so that n workers see the streams that one would see.
-
     A stream that has no whole window left jumps to a random place and starts from zero state; the others do not notice.
+    first: the number of this worker's first stream, so that n workers see the streams that one would see.
     """
     for b in np.flatnonzero(run.position + S >= len(ids)):
         run.position[b] = generator(run.seed, 1, first + b, run.jumps[b]).integers(len(ids) - S)
@@ -556,7 +558,7 @@ def load(path):
 class Stop:
     """Ctrl-C or SIGTERM: the first lets the iteration end and the run be saved, the same again ends the process at once.
 
-    SIGUSR1 does the same and is for mpirun, which passes it on, but kills all workers half a second after the other two.
+    SIGUSR1 does the same and is for mpirun, which passes it on, but kills all workers a quarter of a second after the other two.
     """
 
     def __init__(self):
@@ -646,23 +648,15 @@ def append(path, line):
 
 
 # ---- common: command line ----
-def above_zero(kind, zero=False):
-    """A reader of a flag's number: finite and above 0, or from 0 on."""
+def above_zero(kind, zero=False, below=math.inf):
+    """A reader of a flag's number: above 0, or from 0 on; and below a limit."""
     def read(text):
         value = kind(text)
-        if not (value >= 0 if zero else value > 0) or value == math.inf or (kind is int and zero and value >= 2**62):
+        if not (0 if zero else math.ulp(0)) <= value < below:
             raise ValueError
         return value
-    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0"
+    read.__name__ = f"{'whole number' if kind is int else 'number'} {'from' if zero else 'above'} 0{' and below 1' * (below == 1)}"
     return read
-
-
-def fraction(text):
-    """A reader of a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise ValueError
-    return value
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -674,7 +668,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def parse(argv):
     """The command line. What a checkpoint may bring has no default here: see begin."""
-    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True)
+    count, amount, natural = above_zero(int), above_zero(float), above_zero(int, zero=True, below=2**62)
     text = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "gull-rock.txt")
     p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False, epilog=(
         "Ctrl-C ends a run after the iteration and saves it if --save is given; a second Ctrl-C ends it at once. "
@@ -690,7 +684,8 @@ def parse(argv):
     flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
     flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
     flag("--encoding", default="utf-8", help="of the text; latin-1 takes bytes one to one (default utf-8)")
-    flag("--val", type=fraction, metavar="X", help="share of the text, at its end, that is held out from training "
+    flag("--val", type=above_zero(float, zero=True, below=1), metavar="X",
+         help="share of the text, at its end, that is held out from training "
          f"(default {DEFAULTS['val']})")
     flag("--print_interval", type=count, metavar="N", default=100, help="iterations between two lines of progress (default 100)")
     flag("--check_interval", type=natural, metavar="N", default=1000, help="iterations between two checks: held-out BPC, "
@@ -738,9 +733,7 @@ def begin(args, workers):
             workers.say(f"{args.data} is not the text of {args.load}: streams start afresh")
             run.position[:], run.best = len(ids), sys.float_info.max
         run.vocab, run.digest = vocab, digest
-    need = bytes_needed(run)
-    if need > memory_size():
-        raise Failure(f"these sizes need {need:,} bytes of memory, and this machine has {memory_size():,}")
+    check_memory(run)
     if args.load and run.workers != workers.size:
         if args.iters != 0:
             workers.say(f"{args.load} is of {run.workers} workers, this run of {workers.size}: streams start afresh")
@@ -761,22 +754,19 @@ def begin(args, workers):
     return run, ids, heldout
 
 
-def bytes_needed(run):
-    """Bytes that training takes: parameters, gradients, accumulator; the windows of training and scoring; logits."""
+def check_memory(run):
+    """Fail if training takes more memory than there is, before any of it is taken, where the system tells."""
     def count(shapes):
         return sum(map(math.prod, shapes.values()))
-    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))
+    M, windows = len(run.vocab), ((run.seqlength, run.batchsize), (25, 64))     # of training and of scoring; their logits
     numbers = 4 * count(param_shapes(M, **run.sizes)) + 3 * count(state_shapes(run.batchsize, **run.sizes))
     numbers += sum(count(window_shapes(S, B, **run.sizes)) + 3 * M * S * B for S, B in windows)
-    return numbers * run.dtype.itemsize
-
-
-def memory_size():
-    """Bytes of memory of this machine, where the system tells."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return sys.maxsize
+        return
+    if numbers * run.dtype.itemsize > memory:
+        raise Failure(f"these sizes need {numbers * run.dtype.itemsize:,} bytes of memory, and this machine has {memory:,}")
 
 
 def main(argv=None):

@@ -42,12 +42,12 @@ MODEL = "lstm-usual"'''),
             "dsnext": (B, H),           # the same for the argument of the cell's tanh
             "dtanh": (S, B, H),         # derivative of the cell's tanh
             "h_s": (S, B, H),           # derivative of h_t by the argument s_t of the cell's tanh
-            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, -, f, g
+            "s_a": (S, 4, B, H),        # derivatives of s_t by the arguments of i, o (0), f, g
             "h_o": (S, B, H),           # derivative of h_t by the argument of o
             "s_s": (S, B, H)}           # derivative of s_t by s_{t-1}''', '''\
             "dcnext": (B, H),           # the same for c_t
             "h_c": (S, B, H),           # derivative of h_t by c_t
-            "c_a": (S, 4, B, H),        # derivatives of c_t by the arguments of i, -, f, g
+            "c_a": (S, 4, B, H),        # derivatives of c_t by the arguments of i, o (0), f, g
             "h_o": (S, B, H)}           # derivative of h_t by the argument of o'''),
 
     ('''\
