@@ -11,7 +11,7 @@ import sys
 import exercises
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, SMALL, SMALL_MEMORY, some_text
+from conftest import ENVIRONMENT, ROOT, SMALL, SMALL_MEMORY, posix, some_text
 from exercises import EXERCISES, M
 from solutions import SCRIPTS, SOLUTIONS, apply, solved
 
@@ -240,6 +240,19 @@ def test_what_cannot_be_checked(arguments, message, tmp_path):
     done = python(tmp_path, CHECK, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"exercises.py: {message}") and done.stderr.count("\n") == 1
+
+
+@posix
+@pytest.mark.parametrize("arguments", ["--help", "cell lstm-numpy.py"])
+def test_reader_of_the_output_has_gone(arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run([sys.executable, "-B", CHECK, *arguments.split()], cwd=ROOT, stdout=write_end, stderr=subprocess.PIPE,
+                              encoding="utf-8", env=ENVIRONMENT, timeout=120)
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_solutions_write_a_script(tmp_path):
