@@ -430,7 +430,7 @@ def main(argv):
     """Run the command line; returns the exit status."""
     try:
         if "-h" in argv or "--help" in argv:
-            print(help_text())
+            print(help_text(), flush=True)
             return 0
         if len(argv) != 2:
             raise Failure(f"takes the name of an exercise ({', '.join(EXERCISES)}) and a script; see --help")
@@ -447,6 +447,8 @@ def main(argv):
             (check_rmsprop if name == "rmsprop" else check_model)(report, EXERCISES[name])
         except Stop:
             pass
+        except BrokenPipeError:
+            raise
         except Exception as e:                              # forward returns one thing less, say
             report.line("what the script's functions return", f"{type(e).__name__}: {' '.join(str(e).split())}")
     if report.wrong:
@@ -457,4 +459,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:                                 # the reader of our output has gone, as in | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
