@@ -53,6 +53,8 @@ def runs(tmp_path_factory):
     story = (folder / "data" / "gull-rock.txt").read_text(encoding="utf-8")
     (folder / "other.txt").write_text(story[5000:15000] + story[-3000:], encoding="utf-8")
     done = {}
+    for exercise, solution in re.findall(r"tests/exercises\.py (\w+) (\S+)", TEXT):
+        subprocess.run([sys.executable, "tests/solutions.py", exercise, solution], cwd=folder, check=True, capture_output=True)
     for command in dict.fromkeys(commands()):
         missing = [name for word, name in (("pictures/", "matplotlib"), ("mpirun", "mpi4py")) if word in command
                    and "install" not in command and not importlib.util.find_spec(name)]
@@ -146,6 +148,16 @@ def test_links_lead_somewhere():
                 assert target[1:] in anchors, target
             elif not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_formulas_are_such_as_github_renders():
+    """Markdown comes first: it takes the backslash from before punctuation, and a formula begins and ends without a space."""
+    prose = re.sub(r"`[^`\n]*`", "", PROSE)
+    formulas = re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", prose, re.S)
+    assert len(formulas) > 50 and prose.replace("$$", "").count("$") % 2 == 0
+    for display, inline in formulas:
+        assert not re.search(r"\\[,;:!{}|_*]", display + inline), display + inline
+        assert inline == inline.strip(), inline
 
 
 def test_figures_that_can_be_counted():
