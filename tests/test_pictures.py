@@ -114,7 +114,8 @@ def test_shipped_copier_is_this_one(copier, tmp_path):
     assert path.stat().st_size < 200_000 and shipped.iter == 0
     assert shipped.vocab == copy.vocab and shipped.sizes == copy.sizes and (shipped.params.flat == copy.params.flat).all()
     for word in "hgfa", "a", "abcdabcdhhhhefg":
-        done = run("dnc-numpy.py", "--load", path, "--iters", 0, "--prime", f"\n{word}>", "--temperature", 0, "--sample_length", len(word) + 1)
+        done = run("dnc-numpy.py", "--load", path, "--iters", 0, "--prime", f"\n{word}>", "--temperature", 0,
+                   "--sample_length", len(word) + 1)
         assert done.stdout == f"----\n{word}\n\n----\n" and done.stderr == ""
     pytest.importorskip("matplotlib")
     done = run("pictures/memory.py", "--load", path, "--text", "\nhgfa>hgfa\n", "--out", tmp_path / "a.png", PYTHONWARNINGS="")

@@ -1,4 +1,4 @@
-"""data/tasks.py: lines are as described and drawn as evenly as the floor supposes, texts come again with their seed, errors are one line."""
+"""data/tasks.py: lines are as described and drawn as evenly as the floor supposes, errors are one line."""
 import collections
 import hashlib
 import itertools
@@ -140,7 +140,8 @@ def test_full_disk(flags):
 
 
 def test_closed_pipe_is_quiet():
-    with subprocess.Popen([sys.executable, str(TASKS), "copy"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    command = [sys.executable, str(TASKS), "copy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert re.fullmatch(LINES["copy"] + "\n", process.stdout.readline())
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(60) == 141
