@@ -12,6 +12,7 @@ dnc-numpy.py itself: it is loaded from the folder above this one and reads the t
 """
 import argparse
 import importlib.util
+import io
 import math
 import os
 import sys
@@ -165,6 +166,15 @@ def draw(seen, text, heading, guess):
     return fig
 
 
+def save(picture, path):
+    """Write the picture; a .png with 256 colours, which is a third of the bytes and looks the same."""
+    if not path.lower().endswith(".png"):
+        return picture.savefig(path)
+    from PIL import Image                                   # matplotlib needs it, too
+    picture.savefig(dots := io.BytesIO(), format="png")
+    Image.open(dots).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, dpi=(150, 150), optimize=True)
+
+
 def main(argv=None):
     """Run the command line; returns the exit status."""
     model = load_script()
@@ -193,7 +203,7 @@ def main(argv=None):
             f"; primed with {len(args.prime):,} characters" if args.prime else "; the memory is empty at first")
         picture = draw(seen, args.text, heading, math.log2(len(run.vocab)))
         try:
-            picture.savefig(args.out)
+            save(picture, args.out)
         except (OSError, ValueError) as e:                  # no room, no such format
             raise model.Failure(f"cannot write {args.out}: {e}")
         return 0

@@ -107,6 +107,22 @@ def test_memory_sees_a_copy(copier, prime):
             assert seen.read[t, 0, found] > 0.99 and COPIES[written[t][found]] == COPIES[t + 1] and seen.bits[t] < 0.2
 
 
+def test_shipped_copier_is_this_one(copier, tmp_path):
+    """data/copy.npz holds the weights that are set above, copies strings longer than any that a minute teaches, and can be drawn."""
+    _, model, copy = copier
+    shipped, path = model.load(str(ROOT / "data" / "copy.npz")), ROOT / "data" / "copy.npz"
+    assert path.stat().st_size < 200_000 and shipped.iter == 0
+    assert shipped.vocab == copy.vocab and shipped.sizes == copy.sizes and (shipped.params.flat == copy.params.flat).all()
+    for word in "hgfa", "a", "abcdabcdhhhhefg":
+        done = run("dnc-numpy.py", "--load", path, "--iters", 0, "--prime", f"\n{word}>", "--temperature", 0,
+                   "--sample_length", len(word) + 1)
+        assert done.stdout == f"----\n{word}\n\n----\n" and done.stderr == ""
+    pytest.importorskip("matplotlib")
+    done = run("pictures/memory.py", "--load", path, "--text", "\nhgfa>hgfa\n", "--out", tmp_path / "a.png", PYTHONWARNINGS="")
+    assert done.returncode == 0, done.stderr
+    assert size(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("text, flags", [(TEXT, []), ((TEXT * 3)[:120], ["--prime", "The bell"]), ("Th", [])], ids=["57", "120", "2"])
 def test_picture_of_the_memory(folder, text, flags):
     pytest.importorskip("matplotlib")

@@ -1,0 +1,162 @@
+"""Write a text that only a memory can predict:   python data/tasks.py TASK --out FILE
+
+Each line is a small task, drawn at random:
+
+    copy      hgfa>hgfa             a string, and the same again
+    repeat    hgf3>hgfhgfhgf        a string, a number, and the string as many times
+    recall    bQfAmK?mKbQmK         pairs of a key and a value, keys all different; then keys, each one with its value
+
+In such a text it is known what can be known. What is drawn costs the best predictor its entropy: a letter out of A costs
+log2 A bits, the length of a string log2 of the number of lengths, and so on. All the rest, if remembered, costs nothing.
+The floor printed on standard error is the quotient of a line's expected bits and its expected characters, newline and all:
+the bits per character (BPC) that no network can stay below on a long text of this kind, and that a perfect one reaches.
+
+Exit status: 0 done, 2 a wrong flag or the text cannot be written (one line says why), 130 Ctrl-C, 141 closed pipe.
+"""
+import argparse
+import math
+import os
+import random
+import string
+import sys
+
+KEYS, VALUES = string.ascii_lowercase, string.ascii_uppercase
+PIECE = 10_000          # lines between two writes
+
+
+class Failure(Exception):
+    """What the user reads instead of a traceback, in one line."""
+
+
+def copy(rng, n, args):
+    """A line of n letters and their copy."""
+    word = "".join(rng.choices(KEYS[:args.letters], k=n))
+    return f"{word}>{word}\n"
+
+
+def copy_price(n, args):
+    """Of a line of n letters, all else being drawn: the expected bits and the expected characters."""
+    return n * math.log2(args.letters), 2 * n + 2
+
+
+def repeat(rng, n, args):
+    """A line of n letters, and up to args.times copies."""
+    word, times = "".join(rng.choices(KEYS[:args.letters], k=n)), rng.randint(1, args.times)
+    return f"{word}{times}>{word * times}\n"
+
+
+def repeat_price(n, args):
+    return n * math.log2(args.letters) + math.log2(args.times), n + 2 + n * (1 + args.times) / 2 + 1
+
+
+def recall(rng, n, args):
+    """A line of n pairs, and args.queries of them again (0: n), each drawn from all n."""
+    pairs = list(map("".join, zip(rng.sample(KEYS[:args.letters], n), rng.choices(VALUES[:args.letters], k=n))))
+    return f"{''.join(pairs)}?{''.join(rng.choices(pairs, k=args.queries or n))}\n"
+
+
+def recall_price(n, args):
+    queries = args.queries or n
+    keys = sum(math.log2(args.letters - i) for i in range(n))       # the next key is none of those before it
+    return keys + n * math.log2(args.letters) + queries * math.log2(n), 2 * n + 1 + 2 * queries + 1
+
+
+TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price), "recall": (recall, recall_price)}
+
+
+def floor(args):
+    """The bits per character that the best predictor pays: the entropy rate of the text."""
+    lengths = range(args.shortest, args.longest + 1)
+    bits, characters = map(sum, zip(*(TASKS[args.task][1](n, args) for n in lengths)))
+    return (bits + len(lengths) * math.log2(len(lengths))) / characters
+
+
+def lines(args):
+    """Lines of the task without end; the lengths of strings (numbers of pairs) are drawn evenly."""
+    rng, line = random.Random(args.seed), TASKS[args.task][0]
+    while True:
+        yield line(rng, rng.randint(args.shortest, args.longest), args)
+
+
+def write(args, file):
+    """Whole lines, until there are args.size characters. Returns how many lines and characters that makes."""
+    count = characters = 0
+    piece, more = [], lines(args)
+    while characters < args.size:
+        piece.append(next(more))
+        count, characters = count + 1, characters + len(piece[-1])
+        if len(piece) == PIECE or characters >= args.size:
+            file.write("".join(piece))
+            piece.clear()
+    file.flush()
+    return count, characters
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Like its base, but an error is one line."""
+
+    def error(self, message):
+        raise Failure(f"{message} (see --help)")
+
+
+def number(low, high):
+    """A reader of a flag's whole number."""
+    def read(text):
+        if not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+    read.__name__ = f"whole number from {low} to {high:,}"
+    return read
+
+
+def parse(argv):
+    """The command line, and whether its numbers go together."""
+    p = OneLineParser(prog="tasks.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                      description=__doc__.split("\n\n", 1)[1].rsplit("\n\n", 1)[0], epilog="README.md says what came of them.")
+    p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
+    flag = p.add_argument
+    flag("--shortest", type=number(1, 1000), metavar="N", default=1, help="letters of the shortest string, or pairs (default 1)")
+    flag("--longest", type=number(1, 1000), metavar="N", default=8, help="letters of the longest string, or pairs (default 8)")
+    flag("--letters", type=number(1, 26), metavar="N", default=26, help="how many different letters (default 26)")
+    flag("--times", type=number(1, 9), metavar="N", default=3, help="repeat: copies at most (default 3)")
+    flag("--queries", type=number(0, 1000), metavar="N", default=0, help="recall: keys that are asked for; 0: as many as pairs (default)")
+    flag("--size", type=number(1, 10**10), metavar="N", default=10_000_000,
+         help="characters, up to the next end of a line (default 10000000)")
+    flag("--seed", type=number(0, 2**62), metavar="N", default=1, help="of all that is drawn (default 1)")
+    flag("--out", metavar="FILE", help="the text (default: standard output)")
+    args = p.parse_args(argv)
+    if args.shortest > args.longest:
+        raise Failure(f"--shortest {args.shortest} is more than --longest {args.longest}")
+    if args.task == "recall" and args.longest > args.letters:
+        raise Failure(f"--longest {args.longest} pairs need as many different keys, and --letters is {args.letters}")
+    return args
+
+
+def main(argv=None):
+    """Run the command line (default: sys.argv's) and return the exit status."""
+    try:
+        args = parse(argv)
+        if args.out:
+            with open(args.out, "w", encoding="ascii", newline="\n") as file:
+                count, characters = write(args, file)
+        else:
+            count, characters = write(args, sys.stdout)
+        print(f"{args.task}: {count:,} lines, {characters:,} characters; floor {floor(args):.4f} bits per character", file=sys.stderr)
+        return 0
+    except BrokenPipeError:                                 # whoever read our output has gone, as in | head
+        message, status = None, 141
+    except KeyboardInterrupt:
+        message, status = None, 130
+    except Failure as e:
+        message, status = e, 2
+    except OSError as e:
+        message, status = f"cannot write {e.filename or 'the text'}: {e.strerror or e}", 2
+    if message:
+        line = f"tasks.py: {message}"                       # one line, whatever a file's name has in it
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)            # what is still to be printed is lost quietly
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
