@@ -22,7 +22,7 @@ PROSE = re.sub(r"^```.*?^```$", "", TEXT, flags=re.M | re.S)
 PROGRAMS = r"python |pip |mpirun |diff |[A-Z_]+=\d+ python "
 SHORTER = [                             # what is done to a command: (what it matches, what is added to it)
     (r"python (?:rnn|lstm|dnc)-numpy\.py(?!.*--iters 0)[^|>&]*", " --iters 2 --sample_length 5"),
-    (r"python data/tasks\.py[^|>&]*", " --characters 30000"),
+    (r"python data/tasks\.py[^|>&]*", " --size 30000"),
     (r"python data/fetch\.py[^|>&]*", " --help"),                   # no network
     (r"python dnc-debug\.py[^|>&]*", " --gradcheck 2 --hidden 4 --batchsize 2 --seqlength 4"),
     (r"python bench/speed\.py[^|>&]*", " --peers --sizes 0 --threads 1 --slice 0.01 --repeats 1 --png ''"),
