@@ -214,7 +214,7 @@ def parse(script, argv):
     """The command line: flags of our own, and the script's values for everything else that it wants to know."""
     p = script.OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False,
                              epilog="Exit status: 0 if all gradients agree, 1 if not, 2 if it could not be found out.")
-    count, amount, natural = script.above_zero(int), script.above_zero(float), script.above_zero(int, zero=True)
+    count, amount, natural = script.above_zero(int), script.above_zero(float), script.above_zero(int, zero=True, below=2**62)
     standard = {**script.DEFAULTS, **{name: default for name, (default, _) in script.SIZES.items()}, **DEFAULTS}
     flag = p.add_argument
     flag("--script", metavar="FILE", help="the script to check: one of the three or a changed copy (default dnc-numpy.py beside this file)")
