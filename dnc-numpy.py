@@ -74,7 +74,7 @@ SIZES = {"hidden": (128, "H, the number of hidden units"),                      
          "locations": (16, "N, the number of memory locations"),
          "width": (16, "W, the numbers in a memory location"),
          "heads": (2, "R, the number of read heads")}
-DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "val": 0.05, "seed": 1}     # README.md says what else was tried
+DEFAULTS = {"batchsize": 16, "seqlength": 25, "lr": 0.1, "clip": 0.0, "val": 0.05, "seed": 1}     # README.md says what else was tried
 EPS = 1e-6  # keeps the cosine of a row of zeros at 0, and the gradients of cosine and allocation finite
 
 
@@ -111,10 +111,12 @@ def param_shapes(M, hidden, locations, width, heads):
             "by": (M, 1)}
 
 
-def init_params(params, rng):
+def init_params(params, rng, scale=None):
     """Small random weights, biases 0, but 1 for the forget gate: a fresh cell keeps what it has."""
     for name, p in params.items():
-        p[:] = rng.standard_normal(p.shape) * 0.01 if name.startswith("W") else 0
+        inputs = 1 if name == "Wxh" else p.shape[1]         # of a one-hot x_t only one is not zero
+        std = scale / math.sqrt(inputs) if scale else 0.01
+        p[:] = rng.standard_normal(p.shape) * std if name.startswith("W") else 0
     H = params["Whh"].shape[1]
     params["bh"][2 * H:3 * H] = 1
 
@@ -660,6 +662,13 @@ def cross_entropy(logits, targets):
     return nats.reshape(S, B), z.reshape(M, S, B)
 
 
+def clip(d, limit):
+    """Gradient clipping (Pascanu et al. 2013): scale the gradient down, if its norm is larger, to this norm."""
+    norm = float(np.linalg.norm(d.astype(np.float64)))      # in single precision, squares of 1e20 would be infinite
+    if norm > limit:
+        d *= limit / norm
+
+
 def adagrad(p, d, mem, lr):
     """Adagrad (Duchi et al. 2011): each number's step shrinks with the sum of its squared gradients, mem."""
     step = d * d
@@ -843,7 +852,7 @@ def sample(run, prime, length, temperature, stop):
 
 
 # ---- common: checkpoints ----
-WHOLE, COUNTS, REAL = ("batchsize", "workers", "seqlength"), ("seed", "iter"), ("smooth", "seconds", "best", "lr", "val")
+WHOLE, COUNTS, REAL = ("batchsize", "workers", "seqlength"), ("seed", "iter"), ("smooth", "seconds", "best", "lr", "clip", "val")
 
 
 def layout(sizes, streams, M, dtype):
@@ -965,6 +974,8 @@ def iterate(run, ids, nothing, window, workers, over):
     grads, _ = backward(run.params, window, dlogits, nothing)
     grads.message[-2:] = nats.sum(), over()
     workers.sum(grads.message)
+    if run.clip:
+        clip(grads.flat, run.clip * nats.size * workers.size)
     adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
     run.iter += 1
     bpc = float(grads.message[-2]) / (nats.size * workers.size) / math.log(2)
@@ -1065,6 +1076,10 @@ def parse(argv):
     flag("--seqlength", type=count, metavar="N", help="S, steps of a window, through which gradients flow back "
          f"(default {DEFAULTS['seqlength']})")
     flag("--lr", type=amount, metavar="X", help=f"learning rate of Adagrad (default {DEFAULTS['lr']})")
+    flag("--clip", type=above_zero(float, zero=True), metavar="X",
+         help="scale the gradient, per character, down to this norm; 0: never (default 0)")
+    flag("--init", type=amount, metavar="X", help="standard deviation of initial weights, over the square root of how many inputs "
+         "a unit adds up (default: 0.01 for all)")
     flag("--iters", type=natural, metavar="N", help="iterations (windows) that this run does; 0: only write a sample (default: no limit)")
     flag("--timelimit", type=amount, metavar="SECONDS", default=60.0, help="seconds that this run may take (default 60)")
     flag("--data", metavar="FILE", default=text, help="text to learn (default: the story in data/, beside this script)")
@@ -1099,6 +1114,8 @@ def begin(args, workers):
         if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
             raise Failure(f"--{name} {given} contradicts {args.load}, which has {place[name]}")
         place[name] = given if given is not None else place.get(name, value)
+    if args.load and args.init:
+        raise Failure(f"--init {args.init} contradicts {args.load}, which has weights")
     if args.fp64 and run.dtype != np.float64:
         raise Failure(f"--fp64 contradicts {args.load}, which is in single precision")
 
@@ -1130,7 +1147,7 @@ def begin(args, workers):
         run.state = {name: value[..., mine].copy() for name, value in run.state.items()}
     else:
         run.params, run.mem = (Params(param_shapes(len(run.vocab), **run.sizes), run.dtype) for _ in range(2))
-        init_params(run.params, generator(run.seed, 0))
+        init_params(run.params, generator(run.seed, 0), args.init)
         run.state = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)
         run.position, run.jumps = np.full(run.batchsize, len(ids)), np.zeros(run.batchsize, np.int64)
         run.iter, run.smooth, run.seconds, run.best, run.workers = 0, 0.0, 0.0, sys.float_info.max, workers.size

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, arrays, edit, some_text
 
 LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
-COMMON_FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data encoding lr seed iters "
+COMMON_FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data encoding lr clip init seed iters "
                 "print_interval val temperature prime save load").split()
 UNITS = {"batchsize": "streams", "seqlength": "steps", "hidden": "units", "timelimit": "seconds", "iters": "iterations",
          "check_interval": "iterations", "print_interval": "iterations", "sample_length": "characters", "val": "share"}

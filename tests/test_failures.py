@@ -63,7 +63,7 @@ KINDS = {"count": "0 -1 nan inf text 1.5 1e30", "natural": "-1 nan inf text 1.5 
 GOOD = {"count": "1", "natural": "0", "amount": "1e30 1e-30", "temperature": "0 1e30 1e-300", "share": "0 0.5"}
 NUMBERS = {**dict.fromkeys("hidden batchsize seqlength print_interval locations width heads".split(), "count"),
            **dict.fromkeys("iters check_interval sample_length seed".split(), "natural"),
-           **dict.fromkeys("lr timelimit".split(), "amount"), "temperature": "temperature", "val": "share"}
+           **dict.fromkeys("lr init timelimit".split(), "amount"), **dict.fromkeys("clip temperature".split(), "temperature"), "val": "share"}
 
 
 def test_every_numeric_flag_is_in_the_table(script):
@@ -80,7 +80,7 @@ def test_number(script, inside, name, kind):
         assert f"--{name}" in inside("", *script.small, "--iters", 1, f"--{name}", value, status=2).stderr
     for value in GOOD[kind].split():
         done = inside("", *script.small, *"--iters 1 --check_interval 1 --sample_length 3".split(), f"--{name}", value, status=None)
-        assert done.returncode == 0 or (name, value, done.returncode) == ("lr", "1e30", 1)
+        assert done.returncode == 0 or (name, value, done.returncode) in (("lr", "1e30", 1), ("init", "1e30", 1))
 
 
 @pytest.mark.parametrize("flags", ["--nonesuch", "--hidden", "--hid 8", "text.txt", "--fp64=1"])
@@ -218,6 +218,7 @@ HOSTILE = {
     "negative iteration": changed("iter", -1),
     "negative seed": changed("seed", -1),
     "rate of 0": changed("lr", 0.0),
+    "negative norm": changed("clip", -0.5),
     "share above 1": changed("val", 1.5),
     "negative share": changed("val", -0.5),
     "vocabulary not sorted": changed("vocabulary", lambda v: v[::-1].copy()),

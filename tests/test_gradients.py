@@ -5,6 +5,7 @@ from the parameters, it can be asked for every entry of every parameter and of t
 """
 import decimal
 import math
+import types
 import warnings
 
 import numpy as np
@@ -210,3 +211,33 @@ def test_adagrad():
             expected[k] -= 0.1 * d[k] / math.sqrt(sums[k] + 1e-8)
         np.testing.assert_allclose(p, expected, rtol=1e-14)
         np.testing.assert_allclose(mem, sums, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clipped_gradient(dtype):
+    """Too long: as long as the limit, in the same direction; else as it was, to the bit. In single precision 1e20 squared is infinite."""
+    clip, rng = load("rnn-numpy.py").clip, np.random.default_rng(7)
+    for size in (1, 1e20, 1e-20):
+        d = (rng.standard_normal(50) * size).astype(dtype)
+        before, norm = d.copy(), math.sqrt(sum(float(x) ** 2 for x in d))
+        clip(d, norm * 1.001)
+        assert d.tobytes() == before.tobytes()
+        clip(d, norm / 8)
+        np.testing.assert_allclose(d, before / 8, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_clipping_is_per_character():
+    """A window of the same streams and steps twice has the gradient twice, and its limit is twice as large."""
+    model, steps = load("rnn-numpy.py"), []
+    ids = np.tile(np.arange(9, dtype=np.uint8), 50)
+    for B in (3, 6):
+        run = types.SimpleNamespace(params=model.Params(model.param_shapes(9, hidden=4), np.float64), sizes={"hidden": 4}, seed=1, seqlength=5,
+                                    batchsize=B, lr=0.1, clip=1e-3, iter=0, position=np.arange(B) % 3, jumps=np.zeros(B, int))
+        run.mem = model.Params(model.param_shapes(9, hidden=4), np.float64)
+        model.init_params(run.params, model.generator(1, 0))
+        run.state = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
+        nothing = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
+        model.iterate(run, ids, nothing, None, types.SimpleNamespace(rank=0, size=1, sum=lambda x: x), lambda: False)
+        steps.append(run.mem.flat.copy())       # the squares of the first gradient
+    assert math.sqrt(steps[0].sum()) == pytest.approx(1e-3 * 3 * 5)
+    np.testing.assert_allclose(steps[1], 4 * steps[0], rtol=1e-9)

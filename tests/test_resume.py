@@ -12,6 +12,7 @@ RUNS = {
     "plain": (5000, "", ""),
     "double": (5000, "--fp64", ""),
     "jumps": (300, "--lr 0.03 --seed 5", ""),
+    "clipped": (900, "--clip 0.02 --init 1 --seed 3", ""),
     "checks": (900, "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7", "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7"),
 }
 
@@ -57,14 +58,14 @@ def test_the_same_seed_gives_the_same_run(script, tmp_path_factory):
 
 
 def test_window_and_rate_anew(script):
-    """--seqlength and --lr of a continued run are its own, and are what the next checkpoint has."""
+    """--seqlength, --lr and --clip of a continued run are its own, and are what the next checkpoint has."""
     script.train("--iters 30 --save start.npz")
-    script.run("--data text.txt --load start.npz --iters 20 --seqlength 7 --lr 0.02 --save one.npz --check_interval 0")
-    script.run("--data text.txt --load start.npz --iters 8 --seqlength 7 --lr 0.02 --save two.npz --check_interval 0")
+    script.run("--data text.txt --load start.npz --iters 20 --seqlength 7 --lr 0.02 --clip 0.03 --save one.npz --check_interval 0")
+    script.run("--data text.txt --load start.npz --iters 8 --seqlength 7 --lr 0.02 --clip 0.03 --save two.npz --check_interval 0")
     script.run("--data text.txt --load two.npz --iters 12 --save two.npz --check_interval 0")
     start, one = arrays(script.folder / "start.npz"), arrays(script.folder / "one.npz")
     assert_same(one, arrays(script.folder / "two.npz"))
-    assert (one["seqlength"], one["lr"], one["iter"]) == (7, 0.02, 50)
+    assert (one["seqlength"], one["lr"], one["clip"], one["iter"]) == (7, 0.02, 0.03, 50)
     assert (one["position"] - start["position"] == 20 * 7).all()
 
 
@@ -110,6 +111,7 @@ def test_flags_that_contradict_the_checkpoint(script):
             error = script.run(f"--data text.txt --load a.npz {flags} --{name} 3", status=2).stderr
             assert f"--{name}" in error and "a.npz" in error and value in error
     assert "--fp64" in script.run("--data text.txt --load a.npz --iters 1 --fp64", status=2).stderr
+    assert "--init" in script.run("--data text.txt --load a.npz --iters 1 --init 1", status=2).stderr
     script.train("--fp64 --iters 1 --save b.npz")
     script.run("--data text.txt --load b.npz --iters 1 --save b.npz --check_interval 0")    # double stays double without the flag
     assert arrays(script.folder / "b.npz")["Wxh"].dtype == np.float64

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from loading import ROOT, load
 
@@ -165,5 +166,11 @@ def test_fresh_parameters(name):
     for key, p in params.items():
         if key.startswith("W"):
             assert 0 < abs(p).max() < 0.06 and len(set(p.ravel())) == p.size
+    small = dict(params)
+    params = model.Params(model.param_shapes(M, **sizes), float)
+    model.init_params(params, model.generator(1, 0), 2.0)       # --init 2: the same numbers, larger
+    for key, p in params.items():
+        times = 1 if not key.startswith("W") else 200 if key == "Wxh" else 200 / p.shape[1] ** 0.5
+        np.testing.assert_allclose(p, times * small[key], rtol=1e-12)
     forget = [1.0 if name != FIRST and 2 * H <= row < 3 * H else 0.0 for row in range(len(params["bh"]))]      # i, o, f, c
     assert params["bh"][:, 0].tolist() == forget and not params["by"].any()
