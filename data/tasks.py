@@ -50,15 +50,17 @@ def repeat_price(n, args):
 
 
 def recall(rng, n, args):
-    """A line of n pairs, and args.queries of them again (0: n), each drawn from all n."""
+    """A line of n pairs, and args.queries of them again (0: n), each drawn from all n; or each pair once again."""
     pairs = list(map("".join, zip(rng.sample(KEYS[:args.letters], n), rng.choices(VALUES[:args.letters], k=n))))
-    return f"{''.join(pairs)}?{''.join(rng.choices(pairs, k=args.queries or n))}\n"
+    again = rng.sample(pairs, n) if args.once else rng.choices(pairs, k=args.queries or n)
+    return f"{''.join(pairs)}?{''.join(again)}\n"
 
 
 def recall_price(n, args):
     queries = args.queries or n
     keys = sum(math.log2(args.letters - i) for i in range(n))       # the next key is none of those before it
-    return keys + n * math.log2(args.letters) + queries * math.log2(n), 2 * n + 1 + 2 * queries + 1
+    asked = math.log2(math.factorial(n)) if args.once else queries * math.log2(n)
+    return keys + n * math.log2(args.letters) + asked, 2 * n + 1 + 2 * queries + 1
 
 
 TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price), "recall": (recall, recall_price)}
@@ -120,6 +122,7 @@ def parse(argv):
     flag("--letters", type=number(1, 26), metavar="N", default=26, help="how many different letters (default 26)")
     flag("--times", type=number(1, 9), metavar="N", default=3, help="repeat: copies at most (default 3)")
     flag("--queries", type=number(0, 1000), metavar="N", default=0, help="recall: keys that are asked for; 0: as many as pairs (default)")
+    flag("--once", action="store_true", help="recall: each key is asked for once, in random order")
     flag("--size", type=number(1, 10**10), metavar="N", default=10_000_000,
          help="characters, up to the next end of a line (default 10000000)")
     flag("--seed", type=number(0, 2**62), metavar="N", default=1, help="of all that is drawn (default 1)")
@@ -129,6 +132,8 @@ def parse(argv):
         raise Failure(f"--shortest {args.shortest} is more than --longest {args.longest}")
     if args.task == "recall" and args.longest > args.letters:
         raise Failure(f"--longest {args.longest} pairs need as many different keys, and --letters is {args.letters}")
+    if args.once and args.queries:
+        raise Failure("--once asks for as many keys as there are: it does not go with --queries")
     return args
 
 

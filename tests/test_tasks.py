@@ -15,7 +15,8 @@ TASKS = pathlib.Path(__file__).resolve().parents[1] / "data" / "tasks.py"
 LINES = {"copy": r"(?P<one>[a-z]+)>(?P=one)", "repeat": r"(?P<one>[a-z]+)(?P<times>[1-9])>(?P<more>[a-z]+)",
          "recall": r"(?P<pairs>([a-z][A-Z])+)\?(?P<answers>([a-z][A-Z])+)"}
 TINY = {"copy": "--longest 3 --letters 2", "repeat": "--shortest 2 --longest 3 --letters 2 --times 3",
-        "recall": "--longest 2 --letters 3 --queries 2", "recall as many": "--longest 2 --letters 2"}
+        "recall": "--longest 2 --letters 3 --queries 2", "recall as many": "--longest 2 --letters 2",
+        "recall once": "--longest 2 --letters 2 --once"}
 
 
 def tasks(*flags, status=0, **options):
@@ -29,7 +30,7 @@ def stated_floor(message):
     return float(re.fullmatch(r"\w+: [\d,]+ lines, [\d,]+ characters; floor (\d+\.\d{4}) bits per character\n", message)[1])
 
 
-def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0):
+def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False):
     """Every line that may come, with its probability, by going through all that can be drawn."""
     for n in range(shortest, longest + 1):
         words = ["".join(word) for word in itertools.product("abcdefghijklmnopqrstuvwxyz"[:letters], repeat=n)]
@@ -39,7 +40,8 @@ def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0):
             drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
         else:
             sets = [[k + v for k, v in zip(keys, values.upper())] for keys in words if len(set(keys)) == n for values in words]
-            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in itertools.product(pairs, repeat=queries or n)]
+            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets
+                     for asked in (itertools.permutations(pairs) if once else itertools.product(pairs, repeat=queries or n))]
         for line in drawn:
             yield line, 1 / (longest + 1 - shortest) / len(drawn)
 
@@ -49,7 +51,8 @@ def test_floor_and_frequencies(name):
     """Against all lines that there are: the floor is their entropy, and a long text has them as often as it should."""
     task, flags = name.split()[0], TINY[name].split()
     text, message = tasks(task, *flags, "--size", 300_000)
-    expected = dict(all_lines(task, **{flag[2:]: int(value) for flag, value in zip(flags[::2], flags[1::2])}))
+    options = {flag: int(value) if value else True for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
+    expected = dict(all_lines(task, **options))
     assert sum(expected.values()) == pytest.approx(1)
     bits = -sum(p * math.log2(p) for p in expected.values())
     assert stated_floor(message) == pytest.approx(bits / sum(p * (len(line) + 1) for line, p in expected.items()), abs=1e-4)
@@ -63,7 +66,8 @@ def test_floor_and_frequencies(name):
 @pytest.mark.parametrize("flags, bits, characters", [
     ("copy --shortest 5 --longest 5", 5 * math.log2(26), 12), ("copy --letters 8", math.log2(8) + 4.5 * 3, 11),
     ("copy --letters 1 --longest 1", 0, 4), ("repeat --longest 1 --times 2", math.log2(26) + 1, 5.5),
-    ("recall --shortest 2 --longest 2 --queries 5", math.log2(26 * 25 * 26 * 26 * 2**5), 16)])
+    ("recall --shortest 2 --longest 2 --queries 5", math.log2(26 * 25 * 26 * 26 * 2**5), 16),
+    ("recall --shortest 3 --longest 3 --letters 3 --once", math.log2(6 * 27 * 6), 14)])
 def test_floor_by_hand(flags, bits, characters):
     assert stated_floor(tasks(*flags.split(), "--size", 10)[1]) == pytest.approx(bits / characters, abs=1e-4)
 
@@ -120,7 +124,7 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
 
 
 @pytest.mark.parametrize("flags, words", [
-    ("", "TASK"), ("sort", "'sort'"), ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
+    ("", "TASK"), ("sort", "'sort'"), ("recall --once --queries 3", "--queries"), ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
     ("copy --size 1e6", "--size"), ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --seed -1", "--seed"),
     ("recall --letters 7", "--longest 8 pairs need as many different keys"), ("repeat --times 10", "--times"), ("copy --lon 3", "--help"),
     ("copy --out none/a.txt", "cannot write none/a.txt: No such file"), ("copy --out .", "cannot write .: ")])
