@@ -5,6 +5,7 @@ What needs no matplotlib is tested without it. The DNC that copies is set by han
 import importlib.util
 import os
 import pathlib
+import random
 import struct
 import subprocess
 import sys
@@ -119,6 +120,31 @@ def test_shipped_copier_is_this_one(copier, tmp_path):
         assert done.stdout == f"----\n{word}\n\n----\n" and done.stderr == ""
     pytest.importorskip("matplotlib")
     done = run("pictures/memory.py", "--load", path, "--text", "\nhgfa>hgfa\n", "--out", tmp_path / "a.png", PYTHONWARNINGS="")
+    assert done.returncode == 0, done.stderr
+    assert size(tmp_path / "a.png")
+
+
+def test_shipped_trained_network_copies(tmp_path):
+    """data/copy-trained.npz copies new strings, after some lines: of 20 strings of 1 to 14 letters at least 18, and it can be drawn."""
+    path, model, rng = ROOT / "data" / "copy-trained.npz", script("memory").load_script(), random.Random(3)
+    shipped = model.load(str(path))
+    assert path.stat().st_size < 200_000 and shipped.iter > 0
+    words = ["".join(rng.choices("abcdefgh", k=rng.randint(1, 14))) for _ in range(60)]
+    text = "".join(f"{word}>{word}\n" for word in words)
+    state, right = model.zeros(model.state_shapes(1, **shipped.sizes), shipped.dtype), 0
+    likeliest = ""
+    for ids in model.encode(text, shipped.vocab, "the text")[0]:
+        logits, state, _ = model.forward(shipped.params, ids.astype(int).reshape(1, 1), state)
+        likeliest += shipped.vocab[logits.argmax()]
+    end = 0
+    for number, word in enumerate(words):
+        start, end = end + len(word) + 1, end + 2 * len(word) + 2
+        right += number >= 40 and likeliest[start - 1:end - 1] == text[start:end] == word + "\n"
+    assert right >= 18
+    pytest.importorskip("matplotlib")
+    (tmp_path / "before.txt").write_text(text)
+    done = run("pictures/memory.py", "--load", path, "--prime", f"@{tmp_path / 'before.txt'}", "--text", "hgfa>hgfa\n",
+               "--out", tmp_path / "a.png", PYTHONWARNINGS="")
     assert done.returncode == 0, done.stderr
     assert size(tmp_path / "a.png")
 
