@@ -316,12 +316,12 @@ MODEL = "rnn-norm"'''),
             "by": (M, 1)}'''),
 
     ('''\
-    """Small random weights, biases 0."""
-    for name, p in params.items():
-        p[:] = rng.standard_normal(p.shape) * 0.01 if name.startswith("W") else 0''', '''\
-    """Small random weights, biases 0, gains 1."""
-    for name, p in params.items():
-        p[:] = rng.standard_normal(p.shape) * 0.01 if name.startswith("W") else 0
+    """Small random weights, biases 0."""''', '''\
+    """Small random weights, biases 0, gains 1."""'''),
+
+    ('''\
+        p[:] = rng.standard_normal(p.shape) * std if name.startswith("W") else 0''', '''\
+        p[:] = rng.standard_normal(p.shape) * std if name.startswith("W") else 0
     params["gain"][:] = 1'''),
 
     ('''\
