@@ -352,7 +352,8 @@ def test_without_an_output(tmp_path):
 @pytest.mark.parametrize("end", ["ctrl-c", "head"])
 def test_ends_quietly(end, tmp_path):
     command = [sys.executable, "-u", str(DEBUG), *map(str, RNN), "--timelimit", "1000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+             "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}     # background jobs of a shell ignore it
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, encoding="utf-8", **pipes) as process:
         try:
             while "TRAINING" not in process.stdout.readline():
