@@ -124,26 +124,42 @@ def test_shipped_copier_is_this_one(copier, tmp_path):
     assert size(tmp_path / "a.png")
 
 
-def test_shipped_trained_network_copies(tmp_path):
-    """data/copy-trained.npz copies new strings, after some lines: of 20 strings of 1 to 14 letters at least 18, and it can be drawn."""
-    path, model, rng = ROOT / "data" / "copy-trained.npz", script("memory").load_script(), random.Random(3)
+def read_line_by_line(path, lines):
+    """The likeliest character after each one of the lines, line by line, as a trained network has them that starts at zero state."""
+    model = script("memory").load_script()
     shipped = model.load(str(path))
     assert path.stat().st_size < 200_000 and shipped.iter > 0
+    state, likeliest = model.zeros(model.state_shapes(1, **shipped.sizes), shipped.dtype), []
+    for line in lines:
+        logits, state, _ = model.forward(shipped.params, model.encode(line, shipped.vocab, "a line")[0].astype(int)[:, None], state)
+        likeliest.append("".join(shipped.vocab[k] for k in logits[:, :, 0].argmax(axis=0)))
+    return likeliest
+
+
+def test_shipped_trained_network_copies():
+    """data/copy-trained.npz copies new strings of 1 to 14 letters, when it has read some lines: at least 18 of 20."""
+    rng = random.Random(3)
     words = ["".join(rng.choices("abcdefgh", k=rng.randint(1, 14))) for _ in range(60)]
-    text = "".join(f"{word}>{word}\n" for word in words)
-    state, right = model.zeros(model.state_shapes(1, **shipped.sizes), shipped.dtype), 0
-    likeliest = ""
-    for ids in model.encode(text, shipped.vocab, "the text")[0]:
-        logits, state, _ = model.forward(shipped.params, ids.astype(int).reshape(1, 1), state)
-        likeliest += shipped.vocab[logits.argmax()]
-    end = 0
-    for number, word in enumerate(words):
-        start, end = end + len(word) + 1, end + 2 * len(word) + 2
-        right += number >= 40 and likeliest[start - 1:end - 1] == text[start:end] == word + "\n"
-    assert right >= 18
+    likeliest = read_line_by_line(ROOT / "data" / "copy-trained.npz", [f"{word}>{word}\n" for word in words])
+    copies = [found[len(word):-1] for word, found in zip(words, likeliest)]
+    assert sum(copy == word + "\n" for word, copy in list(zip(words, copies))[40:]) >= 18
+
+
+def test_shipped_trained_network_recalls():
+    """data/recall-trained.npz knows the value of each key, when it has read some lines: at least 9 of 10."""
+    rng, lines = random.Random(4), []
+    for _ in range(80):
+        pairs = list(map("".join, zip(rng.sample("abcdefgh", 4), rng.choices("ABCDEFGH", k=4))))
+        lines.append("".join(pairs) + "?" + "".join(rng.sample(pairs, 4)) + "\n")
+    likeliest = read_line_by_line(ROOT / "data" / "recall-trained.npz", lines)
+    right = [found[k] == line[k + 1] for line, found in list(zip(lines, likeliest))[40:] for k in (9, 11, 13, 15)]
+    assert sum(right) >= 0.9 * len(right)
+
+
+@pytest.mark.parametrize("name, line", [("copy-trained", "hgfa>hgfa\n"), ("recall-trained", "aBcD?cDaB\n")])
+def test_shipped_trained_networks_can_be_drawn(name, line, tmp_path):
     pytest.importorskip("matplotlib")
-    (tmp_path / "before.txt").write_text(text)
-    done = run("pictures/memory.py", "--load", path, "--prime", f"@{tmp_path / 'before.txt'}", "--text", "hgfa>hgfa\n",
+    done = run("pictures/memory.py", "--load", ROOT / "data" / f"{name}.npz", "--prime", line * 5, "--text", line,
                "--out", tmp_path / "a.png", PYTHONWARNINGS="")
     assert done.returncode == 0, done.stderr
     assert size(tmp_path / "a.png")
