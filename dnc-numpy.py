@@ -56,6 +56,7 @@ import time
 import types
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 # One BLAS thread: products this small lose more by handing work to a second thread than they gain (bench/README.md).
 # NumPy reads these when it is imported, so they stand above the import; what the user has set, stays.
@@ -141,6 +142,7 @@ def window_shapes(S, B, hidden, locations, width, heads):
     return {"x": (S, B, 4 * H),         # Wxh x_t + bh (for i, o, f half of it, see forward); in the backward loop the gradient
                                         # with respect to the gates' arguments
             "z": (B, 4 * H),            # the gates' arguments (for i, o, f half of them), as the product gives them
+            "half": (),                 # 0.5 as an array: NumPy would make one of a number in each call
             "a": (S, 4, B, H),          # the gates i, o, f, g, one after another
             "hr": (S + 1, B, H + R * W),    # h beside r: hr[0] is the incoming state, hr[t + 1] the state after step t
             "c": (S + 1, B, H),         # likewise
@@ -173,7 +175,7 @@ def window_shapes(S, B, hidden, locations, width, heads):
             "byM": (B, R + K, N), "withM": (B, R + K, W),   # see memory_products_backward
             # Room for what does not outlive a step
             "roomM": (2, B, N, W), "roomL": (2, B, N, N), "roombcf": (3, B, R, N), "dbcf": (B, 3, R, N), "behind": (B, N),
-            "ones": (N,), "onesW": (W,), "tie": (N,)}
+            "ones": (N,), "onesW": (W,), "tie": (N,), "one": (), "eps": ()}
 
 
 def window_steps(w):
@@ -189,11 +191,12 @@ def window_steps(w):
     w.ddiagonal = np.einsum("bii->bi", w.dL)                # views, as all here
     w.order, w.first = np.zeros((S, B, N), np.intp), np.arange(0, B * N, N)[:, None]
     w.ones[:], w.onesW[:], w.ww1[:], w.before[:, :, 0] = 1, 1, 1, 1
+    w.half[...], w.one[...], w.eps[...] = 0.5, 1, EPS
     w.pairM[:, 0, :, 1], w.pairL[:, 0, :, 0] = 1, -1
     w.tie[:] = np.arange(N) * (1e-6 if w.M.dtype == np.float32 else 1e-9)
     w.steps = []
     for t in range(S):
-        step = types.SimpleNamespace(r=w.hr[t + 1, :, H:].reshape(B, R, W), dr=w.dhr[t, :, H:].reshape(B, R, W))
+        step = Window(r=w.hr[t + 1, :, H:].reshape(B, R, W), dr=w.dhr[t, :, H:].reshape(B, R, W))
         for name in ("xi", "xirows", "dxi", "slope", "knorm", "kept", "psi", "upsi", "usort", "before", "asort", "alloc", "cw", "mix",
                      "score", "bcf", "ww1", "pairM", "pairL", "rest", "order", "psi_wr", "psi_f", "u_u", "u_ww", "ww_ga",
                      "ww_alloc", "ww_cw", "alloc_own", "alloc_before"):
@@ -247,8 +250,8 @@ def forward(params, inputs, state, window=None):
         np.dot(hrprev, WhhrT, out=w.z)                       # i, o, f, g = sigmoid or tanh (Wxh x_t + Whh h_{t-1} + Wrh r_{t-1} + bh)
         w.z += x
         np.tanh(w.zgates, out=a)
-        iof *= 0.5
-        iof += 0.5
+        iof *= w.half
+        iof += w.half
         np.multiply(g, i, out=w.ig)                         # c_t = tanh(g * i + f * c_{t-1}), as the article has it; the
         np.multiply(f, cprev, out=c)                        # usual cell is not squashed: c_t = g * i + f * c_{t-1},
         c += w.ig                                           # h_t = o * tanh(c_t)
@@ -267,17 +270,17 @@ def forward(params, inputs, state, window=None):
 def use_memory(s, w):
     """One step of the memory, from the interface s.xi to the read vectors s.r; the paper's equations in their order."""
     np.tanh(s.sigmoids, out=s.sigmoids)                     # e, f, ga, gw = sigmoid
-    s.sigmoids *= 0.5
-    s.sigmoids += 0.5
-    oneplus(s.beta)
+    s.sigmoids *= w.half
+    s.sigmoids += w.half
+    oneplus(s.beta, w)
     softmax(s.picols)
     np.einsum("kwb,kwb->kb", s.keycols, s.keycols, out=s.knorm)
-    lengths(s.knorm)
+    lengths(s.knorm, w)
     s.keycols *= (s.beta / s.knorm)[:, None]                # from here on keys have the length beta
     np.copyto(s.xirows, s.xi.T)
 
     np.multiply(s.f, s.wrprev, out=s.kept)                  # retention: psi = prod_r (1 - f_r wr_{t-1,r})
-    np.subtract(1, s.kept, out=s.kept)
+    np.subtract(w.one, s.kept, out=s.kept)
     np.multiply.reduce(s.kept, axis=1, out=s.psi)
     np.multiply(s.uprev, s.wwprev, out=s.upsi)              # usage: u = (u_{t-1} + ww_{t-1} - u_{t-1} ww_{t-1}) psi
     np.subtract(s.wwprev, s.upsi, out=s.upsi)
@@ -298,11 +301,11 @@ def use_memory(s, w):
     row_lengths(s.M, w, s.mnorm)
 
     # links: L[i,j] = (1 - ww[i] - ww[j]) L_{t-1}[i,j] + ww[i] p_{t-1}[j],  L[i,i] = 0
-    np.subtract(1, s.ww, out=s.pairL[0, :, 1])
+    np.subtract(w.one, s.ww, out=s.pairL[0, :, 1])
     s.pairL[1, :, 0] = s.pprev
     fade_and_add(s.Lprev, s.ww1, s.pairL, w.roomL, out=s.L)
     s.diagonal[:] = 0
-    np.subtract(1, np.dot(s.ww, w.ones)[:, None], out=s.rest)   # precedence: p = (1 - sum ww) p_{t-1} + ww
+    np.subtract(w.one, np.dot(s.ww, w.ones)[:, None], out=s.rest)   # precedence: p = (1 - sum ww) p_{t-1} + ww
     np.multiply(s.pprev, s.rest, out=s.p)
     s.p += s.ww
 
@@ -314,11 +317,11 @@ def use_memory(s, w):
     np.matmul(s.wr, s.M, out=s.r)                           # read vectors: r = M^T wr
 
 
-def oneplus(z):
+def oneplus(z, w):
     """In place: 1 + log(1 + e^z). From 80 on that is 1 + z to all digits, and e^z might overflow."""
     log = np.log1p(np.exp(np.minimum(z, 80)))
     np.maximum(z, log, out=z)
-    z += 1
+    z += w.one
 
 
 def softmax(z):
@@ -328,16 +331,16 @@ def softmax(z):
     z /= np.add.reduce(z, axis=1, keepdims=True)
 
 
-def lengths(squares):
+def lengths(squares, w):
     """In place: from sums of squares to lengths, with eps inside of the root."""
-    squares += EPS
+    squares += w.eps
     np.sqrt(squares, out=squares)
 
 
 def row_lengths(M, w, out):
     """The length of each location of M."""
     sum_last(np.multiply(M, M, out=w.roomM[0]), w.onesW, out)
-    lengths(out)
+    lengths(out, w)
 
 
 def sum_last(x, ones, out=None):
@@ -366,10 +369,10 @@ def allocation(s, w):
     """
     np.add((s.u.real + w.tie.real).argsort(axis=1, kind="stable"), w.first, out=s.order)    # numbers in u.ravel()
     np.take(s.u, s.order, out=s.usort, mode="clip")
-    s.usort *= 1 - EPS
-    s.usort += EPS
+    s.usort *= w.one - w.eps
+    s.usort += w.eps
     np.multiply.accumulate(s.usort[:, :-1], axis=1, out=s.before[:, 1:])    # product of all usages before; of none: 1
-    np.subtract(1, s.usort, out=s.asort)
+    np.subtract(w.one, s.usort, out=s.asort)
     s.asort *= s.before
     s.alloc.reshape(-1)[s.order] = s.asort                  # back to the locations' own order
 
@@ -613,6 +616,14 @@ class Params(dict):
             self[name] = self.flat[start:end].reshape(shape)
 
 
+class Window:
+    """Arrays by name: those of a window, or views that a step uses. Their names are looked up in a third of SimpleNamespace's time."""
+
+    def __init__(self, **arrays):
+        for name, array in arrays.items():                  # one by one, and Python lays them out for quick lookup
+            setattr(self, name, array)
+
+
 def zeros(shapes, dtype):
     """A dict of arrays of zeros."""
     return {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
@@ -622,7 +633,7 @@ def window_for(window, dtype, S, B, **sizes):
     """The given window if it has these sizes, else a new one. Fresh memory costs page faults: 9 to 37 % more time."""
     key = (np.dtype(dtype), S, B, sizes)
     if window is None or window.key != key:
-        window = types.SimpleNamespace(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
+        window = Window(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
         window_steps(window)
     return window
 
@@ -966,27 +977,50 @@ class Stop:
         self.signal = number
 
 
-def iterate(run, ids, nothing, window, workers, over):
-    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, if a worker wants to stop, the window."""
+def threaded_map(threads):
+    """map, or one that works with so many threads: NumPy lets the others run during products and other long calls."""
+    if threads == 1:
+        return map
+    sys.setswitchinterval(5e-5)                             # seconds to the next turn of a thread that waits; 5e-3 is up to 10 % slower
+    return ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)).map     # errstate holds for one thread
+
+
+def iterate(run, ids, nothing, windows, workers, over, each=map):
+    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, and if a worker wants to stop.
+
+    windows: one for each thread, None at first. The threads share the streams: each is map, or a map that uses threads.
+    """
     inputs, targets = next_window(ids, run, run.seqlength, workers.rank * run.batchsize)
-    logits, run.state, window = forward(run.params, inputs, run.state, window)
-    nats, dlogits = cross_entropy(logits, targets)
-    grads, _ = backward(run.params, window, dlogits, nothing)
-    grads.message[-2:] = nats.sum(), over()
+
+    def learn(k):
+        share = slice(k * run.batchsize // len(windows), (k + 1) * run.batchsize // len(windows))
+        state, dstate = ({name: value[..., share] for name, value in values.items()} for values in (run.state, nothing))
+        logits, state, windows[k] = forward(run.params, inputs[:, share], state, windows[k])
+        nats, dlogits = cross_entropy(logits, targets[:, share])
+        grads, _ = backward(run.params, windows[k], dlogits, dstate)
+        grads.message[-2:] = nats.sum(), 0
+        return grads, state
+
+    (grads, run.state), *others = each(learn, range(len(windows)))
+    for more, state in others:
+        grads.message += more.message
+        run.state = {name: np.concatenate([value, state[name]], axis=-1) for name, value in run.state.items()}
+    grads.message[-1] = over()
     workers.sum(grads.message)
+    characters = inputs.size * workers.size
     if run.clip:
-        clip(grads.flat, run.clip * nats.size * workers.size)
+        clip(grads.flat, run.clip * characters)
     adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
     run.iter += 1
-    bpc = float(grads.message[-2]) / (nats.size * workers.size) / math.log(2)
+    bpc = float(grads.message[-2]) / characters / math.log(2)
     if not all(map(math.isfinite, (bpc, run.mem.flat.max(), run.params.flat.sum()))):   # mem of inf would freeze the weights
         raise Failure(f"loss or gradient is not finite in iteration {run.iter}: try a smaller --lr; what was saved is untouched", 1)
-    return bpc, grads.message[-1] > 0, window
+    return bpc, grads.message[-1] > 0
 
 
 def train(run, ids, heldout, args, workers, stop):
     """Train on ids[:heldout] until --iters, --timelimit or a signal ends it; report, check and save on the way."""
-    begin, before, window = time.perf_counter(), run.seconds, None
+    begin, before, windows, each = time.perf_counter(), run.seconds, [None] * args.threads, threaded_map(args.threads)
     last = math.inf if args.iters is None else run.iter + args.iters
     nothing = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)    # no gradient comes from behind a window
     log = workers.rank == 0 and args.fname
@@ -1001,7 +1035,7 @@ def train(run, ids, heldout, args, workers, stop):
 
     while not done:
         start = time.perf_counter()
-        bpc, stopped, window = iterate(run, ids[:heldout], nothing, window, workers, over)
+        bpc, stopped = iterate(run, ids[:heldout], nothing, windows, workers, over, each)
         run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article, from 0 on; so correct the start
         smooth = run.smooth / (1 - 0.999 ** run.iter)
         spent += time.perf_counter() - start
@@ -1094,6 +1128,8 @@ def parse(argv):
     flag("--temperature", type=above_zero(float, zero=True), metavar="X", default=1.0,
          help="of sampling: below 1 more careful, 0 always the likeliest character (default 1)")
     flag("--prime", metavar="TEXT", help="what a sample continues; @FILE reads it from a file (default: a newline)")
+    flag("--threads", type=count, metavar="N", default=1, help="threads that share the streams: 2 pay off from some 128 hidden "
+         "units and 32 streams on, in the DNC from 512 (default 1)")
     flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples "
          f"(default {DEFAULTS['seed']})")
     flag("--save", metavar="FILE", help="write a checkpoint here at every check and at the end; FILE with .best before its "
@@ -1114,6 +1150,8 @@ def begin(args, workers):
         if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
             raise Failure(f"--{name} {given} contradicts {args.load}, which has {place[name]}")
         place[name] = given if given is not None else place.get(name, value)
+    if args.threads > run.batchsize:
+        raise Failure(f"--threads {args.threads}: there are only {run.batchsize} streams to share")
     if args.load and args.init:
         raise Failure(f"--init {args.init} contradicts {args.load}, which has weights")
     if args.fp64 and run.dtype != np.float64:

@@ -39,6 +39,7 @@ import time
 import types
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 # One BLAS thread: products this small lose more by handing work to a second thread than they gain (bench/README.md).
 # NumPy reads these when it is imported, so they stand above the import; what the user has set, stays.
@@ -168,6 +169,14 @@ class Params(dict):
             self[name] = self.flat[start:end].reshape(shape)
 
 
+class Window:
+    """Arrays by name: those of a window, or views that a step uses. Their names are looked up in a third of SimpleNamespace's time."""
+
+    def __init__(self, **arrays):
+        for name, array in arrays.items():                  # one by one, and Python lays them out for quick lookup
+            setattr(self, name, array)
+
+
 def zeros(shapes, dtype):
     """A dict of arrays of zeros."""
     return {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
@@ -177,7 +186,7 @@ def window_for(window, dtype, S, B, **sizes):
     """The given window if it has these sizes, else a new one. Fresh memory costs page faults: 9 to 37 % more time."""
     key = (np.dtype(dtype), S, B, sizes)
     if window is None or window.key != key:
-        window = types.SimpleNamespace(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
+        window = Window(key=key, **zeros(window_shapes(S, B, **sizes), dtype))
         window_steps(window)
     return window
 
@@ -521,27 +530,50 @@ class Stop:
         self.signal = number
 
 
-def iterate(run, ids, nothing, window, workers, over):
-    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, if a worker wants to stop, the window."""
+def threaded_map(threads):
+    """map, or one that works with so many threads: NumPy lets the others run during products and other long calls."""
+    if threads == 1:
+        return map
+    sys.setswitchinterval(5e-5)                             # seconds to the next turn of a thread that waits; 5e-3 is up to 10 % slower
+    return ThreadPoolExecutor(threads, initializer=np.seterr, initargs=("ignore",)).map     # errstate holds for one thread
+
+
+def iterate(run, ids, nothing, windows, workers, over, each=map):
+    """One iteration: a window forward, its loss, backward, and Adagrad. Returns its BPC, and if a worker wants to stop.
+
+    windows: one for each thread, None at first. The threads share the streams: each is map, or a map that uses threads.
+    """
     inputs, targets = next_window(ids, run, run.seqlength, workers.rank * run.batchsize)
-    logits, run.state, window = forward(run.params, inputs, run.state, window)
-    nats, dlogits = cross_entropy(logits, targets)
-    grads, _ = backward(run.params, window, dlogits, nothing)
-    grads.message[-2:] = nats.sum(), over()
+
+    def learn(k):
+        share = slice(k * run.batchsize // len(windows), (k + 1) * run.batchsize // len(windows))
+        state, dstate = ({name: value[..., share] for name, value in values.items()} for values in (run.state, nothing))
+        logits, state, windows[k] = forward(run.params, inputs[:, share], state, windows[k])
+        nats, dlogits = cross_entropy(logits, targets[:, share])
+        grads, _ = backward(run.params, windows[k], dlogits, dstate)
+        grads.message[-2:] = nats.sum(), 0
+        return grads, state
+
+    (grads, run.state), *others = each(learn, range(len(windows)))
+    for more, state in others:
+        grads.message += more.message
+        run.state = {name: np.concatenate([value, state[name]], axis=-1) for name, value in run.state.items()}
+    grads.message[-1] = over()
     workers.sum(grads.message)
+    characters = inputs.size * workers.size
     if run.clip:
-        clip(grads.flat, run.clip * nats.size * workers.size)
+        clip(grads.flat, run.clip * characters)
     adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
     run.iter += 1
-    bpc = float(grads.message[-2]) / (nats.size * workers.size) / math.log(2)
+    bpc = float(grads.message[-2]) / characters / math.log(2)
     if not all(map(math.isfinite, (bpc, run.mem.flat.max(), run.params.flat.sum()))):   # mem of inf would freeze the weights
         raise Failure(f"loss or gradient is not finite in iteration {run.iter}: try a smaller --lr; what was saved is untouched", 1)
-    return bpc, grads.message[-1] > 0, window
+    return bpc, grads.message[-1] > 0
 
 
 def train(run, ids, heldout, args, workers, stop):
     """Train on ids[:heldout] until --iters, --timelimit or a signal ends it; report, check and save on the way."""
-    begin, before, window = time.perf_counter(), run.seconds, None
+    begin, before, windows, each = time.perf_counter(), run.seconds, [None] * args.threads, threaded_map(args.threads)
     last = math.inf if args.iters is None else run.iter + args.iters
     nothing = zeros(state_shapes(run.batchsize, **run.sizes), run.dtype)    # no gradient comes from behind a window
     log = workers.rank == 0 and args.fname
@@ -556,7 +588,7 @@ def train(run, ids, heldout, args, workers, stop):
 
     while not done:
         start = time.perf_counter()
-        bpc, stopped, window = iterate(run, ids[:heldout], nothing, window, workers, over)
+        bpc, stopped = iterate(run, ids[:heldout], nothing, windows, workers, over, each)
         run.smooth += 0.001 * (bpc - run.smooth)            # factor 0.999, as in the article, from 0 on; so correct the start
         smooth = run.smooth / (1 - 0.999 ** run.iter)
         spent += time.perf_counter() - start
@@ -649,6 +681,8 @@ def parse(argv):
     flag("--temperature", type=above_zero(float, zero=True), metavar="X", default=1.0,
          help="of sampling: below 1 more careful, 0 always the likeliest character (default 1)")
     flag("--prime", metavar="TEXT", help="what a sample continues; @FILE reads it from a file (default: a newline)")
+    flag("--threads", type=count, metavar="N", default=1, help="threads that share the streams: 2 pay off from some 128 hidden "
+         "units and 32 streams on, in the DNC from 512 (default 1)")
     flag("--seed", type=natural, metavar="N", help="of all random numbers: weights, places in the text, samples "
          f"(default {DEFAULTS['seed']})")
     flag("--save", metavar="FILE", help="write a checkpoint here at every check and at the end; FILE with .best before its "
@@ -669,6 +703,8 @@ def begin(args, workers):
         if args.load and name in (*SIZES, "batchsize", "seed") and given not in (None, place[name]):
             raise Failure(f"--{name} {given} contradicts {args.load}, which has {place[name]}")
         place[name] = given if given is not None else place.get(name, value)
+    if args.threads > run.batchsize:
+        raise Failure(f"--threads {args.threads}: there are only {run.batchsize} streams to share")
     if args.load and args.init:
         raise Failure(f"--init {args.init} contradicts {args.load}, which has weights")
     if args.fp64 and run.dtype != np.float64:

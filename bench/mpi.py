@@ -55,7 +55,7 @@ def work(orders):
     workers = script.Workers()
     flags = [part for name, value in orders["sizes"].items() for part in (f"--{name}", str(value))]
     run, ids, heldout = script.begin(script.parse(["--data", orders["data"], *flags]), workers)
-    nothing, window = script.zeros(script.state_shapes(run.batchsize, **run.sizes), run.dtype), None
+    nothing, windows = script.zeros(script.state_shapes(run.batchsize, **run.sizes), run.dtype), [None]
     waited, add = 0.0, workers.sum
 
     def sum_in_time(values):
@@ -67,11 +67,10 @@ def work(orders):
 
     def train(seconds):
         """Until the time is over for one worker: they agree on that as they do on everything, in the sum."""
-        nonlocal window, waited
+        nonlocal waited
         begin, first, waited, stopped = time.perf_counter(), run.iter, 0.0, False
         while not stopped:
-            _, stopped, window = script.iterate(run, ids[:heldout], nothing, window, workers,
-                                                lambda: time.perf_counter() - begin >= seconds)
+            _, stopped = script.iterate(run, ids[:heldout], nothing, windows, workers, lambda: time.perf_counter() - begin >= seconds)
         spent = time.perf_counter() - begin
         return {"seconds": spent / (run.iter - first), "sum": waited / (run.iter - first), "bytes": run.params.message.nbytes,
                 "speed": (run.iter - first) * run.batchsize * run.seqlength * workers.size / spent}

@@ -67,11 +67,11 @@ class Iteration:
         flags = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
         self.workers = self.script.Workers()
         self.run, ids, heldout = self.script.begin(self.script.parse(["--data", data, "--lr", "0.001", *flags]), self.workers)
-        self.ids, self.window = ids[:heldout], None
+        self.ids, self.windows, self.window = ids[:heldout], [None], None
         self.nothing = self.script.zeros(self.script.state_shapes(self.run.batchsize, **self.run.sizes), self.run.dtype)
 
     def whole(self):
-        self.window = self.script.iterate(self.run, self.ids, self.nothing, self.window, self.workers, lambda: False)[2]
+        self.script.iterate(self.run, self.ids, self.nothing, self.windows, self.workers, lambda: False)
 
     def parts(self):
         """{part: seconds} of one iteration."""

@@ -16,7 +16,7 @@ thread the cores must be free: threads that wait for one another wait for whatev
 Before it is timed, a peer must show the script's loss from the script's weights, on four windows, with carried state, a
 stream that is reset, and an update after each window, so that gradients count too; if it does not, the bench stops.
 
-    numpy       the script
+    numpy       the script; with more than one thread it does what README.md advises, see advised()
     torch       PyTorch: nn.RNN, nn.LSTM (fused; the usual cell, so its loss is checked against that), DNC eager
     torch-cell  PyTorch: the article's LSTM cell, eager, step by step
     jax         JAX: jit, lax.scan
@@ -45,17 +45,17 @@ TOLERANCE = 1e-5                                            # of a loss, relativ
 class Worker:
     """A process that is one side; see worker.py."""
 
-    def __init__(self, threads, own_threads=False, **orders):
+    def __init__(self, threads, way="blas", **orders):
         self.name = orders["side"]
         env = dict(os.environ)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
             env.pop(name, None)
-            if not own_threads:
-                env[name] = str(threads)
+            env[name] = str(threads if way == "blas" else 1)
         env["JAX_PLATFORMS"] = "cpu"
         if threads == 1:
             env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"), json.dumps({"threads": threads, **orders})],
+        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"), 
+                                         json.dumps({"threads": threads, "streams": threads if way == "streams" else 1, **orders})],
                                         env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answer()
 
@@ -86,6 +86,13 @@ class Worker:
         self.process.stdout.close()
 
 
+def advised(model, sizes):
+    """What README.md advises for several cores: the flag --threads, BLAS threads, or nothing."""
+    if sizes["hidden"] < 128:
+        return "one"
+    return "blas" if model == "dnc" else "streams"
+
+
 def race(model, size, threads, peers, args):
     """All sides of one line of the table, in turns: {side: [char/s of each turn]}."""
     sizes = dict(zip(FLAGS, map(int, size.split("/"))))
@@ -93,8 +100,8 @@ def race(model, size, threads, peers, args):
     workers = []
     try:
         for side in turns:
-            own = side == "numpy" and args.own_threads
-            workers.append(Worker(threads, own, side=side, model=model, sizes=sizes, data=os.path.abspath(args.data)))
+            way = (args.numpy or advised(model, sizes)) if side == "numpy" else "blas"
+            workers.append(Worker(threads, way, side=side, model=model, sizes=sizes, data=os.path.abspath(args.data)))
             if side != "numpy":
                 print(f"  {side}: same loss, to {workers[-1].check():.0e}", flush=True)
         for turn in range(args.repeats + 1):                # the first one warms up and compiles
@@ -174,7 +181,8 @@ def main():
     flag("--repeats", type=int, default=5, help="turns of each side (default 5)")
     flag("--slice", type=float, default=1.0, metavar="SECONDS", help="of one turn (default 1)")
     flag("--data", metavar="FILE", default=DATA, help="text to learn (default: data/gull-rock.txt)")
-    flag("--own-threads", action="store_true", help="the script takes as many threads as it would by itself, on the same cores")
+    flag("--numpy", choices=["streams", "blas", "one"], help="what the script does with several cores: --threads, BLAS threads, "
+         "one thread (default: what README.md advises for the model and size)")
     flag("--markdown", metavar="FILE", help="write the table here")
     flag("--png", metavar="FILE", default=os.path.join(HERE, "speed.png"), help="draw it here (default: bench/speed.png)")
     args = p.parse_args()

@@ -29,8 +29,9 @@ def load_script(model):
 class Script:
     """The script itself: its own iterate(), which is all that its train() does between two lines of progress."""
 
-    def __init__(self, script, run, ids, workers):
-        self.script, self.run, self.ids, self.workers, self.window = script, run, ids, workers, None
+    def __init__(self, script, run, ids, workers, threads=1):
+        self.script, self.run, self.ids, self.workers, self.windows = script, run, ids, workers, [None] * threads
+        self.each = script.threaded_map(threads)
         self.nothing = script.zeros(script.state_shapes(run.batchsize, **run.sizes), run.dtype)
 
     def load(self, params, mem):
@@ -48,7 +49,7 @@ class Script:
 
     def iterate(self):
         """One iteration; returns its loss, the mean of the nats."""
-        bpc, _, self.window = self.script.iterate(self.run, self.ids, self.nothing, self.window, self.workers, lambda: False)
+        bpc, _ = self.script.iterate(self.run, self.ids, self.nothing, self.windows, self.workers, lambda: False, self.each)
         return bpc * math.log(2)
 
     def learn_at(self, position):
@@ -94,14 +95,14 @@ def usual_lstm(params, windows, batchsize):
 class Race:
     """A side at its start: the text, the script's run, the peer if it is one."""
 
-    def __init__(self, side, model, sizes, data):
+    def __init__(self, side, model, sizes, data, streams):
         self.script = load_script(model)
         flags = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
         workers = self.script.Workers()
         self.run, ids, heldout = self.script.begin(self.script.parse(["--data", data, *flags]), workers)
         self.ids = ids[:heldout]
         self.fresh = {name: p.copy() for name, p in self.run.params.items()}
-        self.reference = self.me = Script(self.script, self.run, self.ids, workers)
+        self.reference = self.me = Script(self.script, self.run, self.ids, workers, streams)
         if side != "numpy":
             self.me = importlib.import_module(MODULES[side]).SIDES[side, model](sizes)
             self.me.lr = self.run.lr
@@ -181,7 +182,7 @@ def peak_memory():
 
 def main():
     orders = json.loads(sys.argv[1])
-    threads = orders.pop("threads")
+    threads, streams = orders.pop("threads"), orders.pop("streams")
     if hasattr(os, "sched_setaffinity"):                    # before the imports: libraries count the cores they may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     global np
@@ -191,7 +192,7 @@ def main():
         torch.set_num_threads(threads)
 
     answers, sys.stdout = sys.stdout, sys.stderr            # the pipe is for answers only
-    race = Race(**orders)
+    race = Race(streams=streams, **orders)
     cpu = None                                              # processor time at the end of the last order
     with np.errstate(all="ignore"):                         # as the scripts do; they look at the numbers themselves
         print(json.dumps({"ready": True}), file=answers, flush=True)

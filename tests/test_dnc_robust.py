@@ -5,7 +5,6 @@ single precision stays in single precision.
 """
 import itertools
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -173,7 +172,7 @@ def test_the_type_of_the_parameters_is_the_type_of_everything(dtype):
 
     def collect(owner, values):
         for name, value in values.items():
-            if isinstance(value, types.SimpleNamespace):
+            if isinstance(value, MODEL.Window):
                 collect(name, vars(value))
             elif isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "iub":
                 found.add((owner, name, value.dtype))

@@ -61,7 +61,7 @@ def test_folder_or_unknown_encoding_of_the_text(script):
 KINDS = {"count": "0 -1 nan inf text 1.5 1e30", "natural": "-1 nan inf text 1.5 1e30", "amount": "0 -1 nan inf text",
          "temperature": "-1 nan inf text", "share": "-1 nan inf text 1 1e30"}               # what each kind refuses
 GOOD = {"count": "1", "natural": "0", "amount": "1e30 1e-30", "temperature": "0 1e30 1e-300", "share": "0 0.5"}
-NUMBERS = {**dict.fromkeys("hidden batchsize seqlength print_interval locations width heads".split(), "count"),
+NUMBERS = {**dict.fromkeys("hidden batchsize seqlength threads print_interval locations width heads".split(), "count"),
            **dict.fromkeys("iters check_interval sample_length seed".split(), "natural"),
            **dict.fromkeys("lr init timelimit".split(), "amount"), **dict.fromkeys("clip temperature".split(), "temperature"), "val": "share"}
 
@@ -81,6 +81,13 @@ def test_number(script, inside, name, kind):
     for value in GOOD[kind].split():
         done = inside("", *script.small, *"--iters 1 --check_interval 1 --sample_length 3".split(), f"--{name}", value, status=None)
         assert done.returncode == 0 or (name, value, done.returncode) in (("lr", "1e30", 1), ("init", "1e30", 1))
+
+
+def test_more_threads_than_streams(script, inside):
+    for flags in ("", "--save a.npz", "--load a.npz"):
+        error = inside("--data text.txt --batchsize 3 --hidden 4 --iters 1 --check_interval 0 --threads 4 " + flags, status=2).stderr
+        assert "--threads 4" in error and "3 streams" in error
+        inside("--data text.txt --batchsize 3 --hidden 4 --iters 1 --check_interval 0 --threads 3 --save a.npz")
 
 
 @pytest.mark.parametrize("flags", ["--nonesuch", "--hidden", "--hid 8", "text.txt", "--fp64=1"])
@@ -311,10 +318,13 @@ def test_prime(script, saved):
 
 def test_loss_that_is_not_finite(script, saved):
     """Logits of 1e38 overflow: the run ends, what was saved stays."""
-    edit(saved, Why=np.full_like(arrays(saved)["Why"], 3e38), state_h=np.ones_like(arrays(saved)["state_h"]))
+    Why = np.full_like(arrays(saved)["Why"], 3e38)
+    Why[::2] *= -1
+    edit(saved, Why=Why, by=np.abs(Why[:, :1]), state_h=np.ones_like(arrays(saved)["state_h"]))
     before = saved.read_bytes()
     error = script.train("--load a.npz --save a.npz --iters 5 --check_interval 1", status=1).stderr
     assert "finite" in error and "--lr" in error and saved.read_bytes() == before
+    assert error == script.train("--load a.npz --save a.npz --iters 5 --check_interval 1 --threads 2", status=1).stderr
 
 
 def test_accumulator_that_is_not_finite(script, saved):
@@ -396,8 +406,9 @@ def first_line(process):
 
 @posix
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_signal_finishes_the_iteration_and_saves(script, number, status):
-    with script.start("--iters 10000000 --timelimit 1000 --print_interval 1 --save a.npz") as process:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_signal_finishes_the_iteration_and_saves(script, number, status, threads):
+    with script.start(f"--iters 10000000 --timelimit 1000 --print_interval 1 --save a.npz --threads {threads}") as process:
         last = first_line(process)
         process.send_signal(number)
         assert process.wait(60) == status and process.stderr.read() == ""

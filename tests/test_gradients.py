@@ -237,7 +237,7 @@ def test_clipping_is_per_character():
         model.init_params(run.params, model.generator(1, 0))
         run.state = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
         nothing = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
-        model.iterate(run, ids, nothing, None, types.SimpleNamespace(rank=0, size=1, sum=lambda x: x), lambda: False)
+        model.iterate(run, ids, nothing, [None], types.SimpleNamespace(rank=0, size=1, sum=lambda x: x), lambda: False)
         steps.append(run.mem.flat.copy())       # the squares of the first gradient
     assert math.sqrt(steps[0].sum()) == pytest.approx(1e-3 * 3 * 5)
     np.testing.assert_allclose(steps[1], 4 * steps[0], rtol=1e-9)

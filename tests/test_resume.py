@@ -1,6 +1,6 @@
 """Checkpoints: what is in them, and that a run continues from one exactly where it stopped."""
 import re
-import types
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ RUNS = {
     "plain": (5000, "", ""),
     "double": (5000, "--fp64", ""),
     "jumps": (300, "--lr 0.03 --seed 5", ""),
+    "threads": (300, "--threads 3 --seed 5", "--threads 3 --check_interval 0"),
     "clipped": (900, "--clip 0.02 --init 1 --seed 3", ""),
     "checks": (900, "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7", "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7"),
 }
@@ -55,6 +56,40 @@ def test_the_same_seed_gives_the_same_run(script, tmp_path_factory):
     assert without_times(script.train(flags).stdout) == without_times(other.train(flags, env=circumstances).stdout)
     for name in ("a.npz", "a.best.npz"):
         assert_same(arrays(script.folder / name), arrays(other.folder / name))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_threads_share_the_streams(script, threads):
+    """They learn what one thread learns, but for rounding: loss, weights, and each stream's place and state, also when streams jump."""
+    (script.folder / "text.txt").write_text(some_text(400))
+    flags = "--fp64 --init 1 --iters 30 --print_interval 1 --lr 0.01"
+    one, more = (without_times(script.train(f"{flags} --save {n}.npz --threads {n}").stdout) for n in (1, threads))
+    assert one == more
+    one, more = (arrays(script.folder / f"{n}.npz") for n in (1, threads))
+    for name in one.keys() - {"seconds"}:
+        if one[name].dtype.kind == "f":
+            np.testing.assert_allclose(more[name], one[name], rtol=1e-6, atol=1e-9, err_msg=name)
+        else:
+            assert (more[name] == one[name]).all(), name
+    assert one["jumps"].max() > 2
+
+
+def test_each_thread_has_its_share(script, monkeypatch):
+    """Each stream is in one share; the sizes of shares differ by one at most; each share is worked on by a thread of its own."""
+    module, seen = script.module, []
+
+    def looking(params, inputs, state, window=None, forward=module.forward):
+        seen.append((inputs.copy(), threading.current_thread().name, {value.shape[-1] for value in state.values()}))
+        return forward(params, inputs, state, window)
+    monkeypatch.setattr(module, "forward", looking)
+    script.main("", *script.small, *"--iters 1 --batchsize 11 --threads 4 --val 0".split())
+    assert sorted(share.shape[1] for share, *_ in seen) == [2, 3, 3, 3] and all(sizes == {share.shape[1]} for share, _, sizes in seen)
+    assert "MainThread" not in {name for _, name, _ in seen}
+    streams = np.concatenate([share for share, *_ in seen], axis=1).T
+    del seen[:]
+    script.main("", *script.small, *"--iters 1 --batchsize 11 --val 0".split())
+    (whole, name, _), = seen
+    assert name == "MainThread" and sorted(map(bytes, streams)) == sorted(map(bytes, whole.T))
 
 
 def test_window_and_rate_anew(script):
@@ -165,7 +200,7 @@ def test_precision_stays(script, flags, dtype, inside, monkeypatch):
     def look(name, value):
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             seen.setdefault(name, set()).add(value.dtype)
-        elif isinstance(value, types.SimpleNamespace):
+        elif isinstance(value, script.module.Window):
             look(name, vars(value))
         elif isinstance(value, dict):
             for key in value:
