@@ -54,7 +54,7 @@ class Worker:
         env["JAX_PLATFORMS"] = "cpu"
         if threads == 1:
             env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"), 
+        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"),
                                          json.dumps({"threads": threads, "streams": threads if way == "streams" else 1, **orders})],
                                         env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answer()
