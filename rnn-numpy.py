@@ -546,6 +546,7 @@ def iterate(run, ids, nothing, windows, workers, over, each=map):
     inputs, targets = next_window(ids, run, run.seqlength, workers.rank * run.batchsize)
 
     def learn(k):
+        """Share k of the streams, forward and backward: the gradients, with the loss behind them, and the state after."""
         share = slice(k * run.batchsize // len(windows), (k + 1) * run.batchsize // len(windows))
         state, dstate = ({name: value[..., share] for name, value in values.items()} for values in (run.state, nothing))
         logits, state, windows[k] = forward(run.params, inputs[:, share], state, windows[k])

@@ -16,7 +16,7 @@ thread the cores must be free: threads that wait for one another wait for whatev
 Before it is timed, a peer must show the script's loss from the script's weights, on four windows, with carried state, a
 stream that is reset, and an update after each window, so that gradients count too; if it does not, the bench stops.
 
-    numpy       the script; with more than one thread it does what README.md advises, see advised()
+    numpy       the script; what it does with more than one thread: see on_several_cores()
     torch       PyTorch: nn.RNN, nn.LSTM (fused; the usual cell, so its loss is checked against that), DNC eager
     torch-cell  PyTorch: the article's LSTM cell, eager, step by step
     jax         JAX: jit, lax.scan
@@ -86,8 +86,8 @@ class Worker:
         self.process.stdout.close()
 
 
-def advised(model, sizes):
-    """What README.md advises for several cores: the flag --threads, BLAS threads, or nothing."""
+def on_several_cores(model, sizes):
+    """What the script does there: --threads where README.md advises it, BLAS threads in a large DNC, one thread if the sizes are small."""
     if sizes["hidden"] < 128:
         return "one"
     return "blas" if model == "dnc" else "streams"
@@ -100,7 +100,7 @@ def race(model, size, threads, peers, args):
     workers = []
     try:
         for side in turns:
-            way = (args.numpy or advised(model, sizes)) if side == "numpy" else "blas"
+            way = (args.numpy or on_several_cores(model, sizes)) if side == "numpy" else "blas"
             workers.append(Worker(threads, way, side=side, model=model, sizes=sizes, data=os.path.abspath(args.data)))
             if side != "numpy":
                 print(f"  {side}: same loss, to {workers[-1].check():.0e}", flush=True)
@@ -182,7 +182,7 @@ def main():
     flag("--slice", type=float, default=1.0, metavar="SECONDS", help="of one turn (default 1)")
     flag("--data", metavar="FILE", default=DATA, help="text to learn (default: data/gull-rock.txt)")
     flag("--numpy", choices=["streams", "blas", "one"], help="what the script does with several cores: --threads, BLAS threads, "
-         "one thread (default: what README.md advises for the model and size)")
+         "one thread (default: by model and size, see on_several_cores)")
     flag("--markdown", metavar="FILE", help="write the table here")
     flag("--png", metavar="FILE", default=os.path.join(HERE, "speed.png"), help="draw it here (default: bench/speed.png)")
     args = p.parse_args()
