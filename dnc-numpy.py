@@ -3,14 +3,14 @@
 # requires-python = ">=3.10"
 # dependencies = ["numpy>=1.26"]
 # ///
-"""A Differentiable Neural Computer (DNC) that learns to write, one character at a time, in pure NumPy.
+"""A Differentiable Neural Computer (DNC) that learns to write, character by character, in NumPy.
 
-An LSTM, the controller, with a memory: a matrix M of N rows (locations) of W numbers. At each step it
-writes to the memory and reads from it softly: a weighting, N numbers whose sum is at most 1, says
-where. Weightings come from content (which rows look like this key?), usage (which rows are free?) or
-time (which row was written after the one just read?). All of it is differentiable, so that BPTT
-teaches the network how to use its memory. It is the whole model of Graves et al., "Hybrid computing
-using a neural network with dynamic external memory", Nature 538 (2016), under the paper's names:
+An LSTM, the controller, with a memory: a matrix M of N rows (locations) of W numbers. At each step
+it writes to the memory and reads from it softly: a weighting, N numbers whose sum is at most 1,
+says where. Weightings come from content (which rows look like this key?), usage (which rows are
+free?) or time (which row was written after the one just read?). All of it is differentiable, so
+BPTT teaches the network how to use its memory. It is the whole model of Graves et al., "Hybrid
+computing using a neural network with dynamic external memory", Nature 538 (2016):
 
             x_t ---Wxh---> (+) ---> LSTM ---> h_t ---Why---> (+) ---> y_t ---softmax---> p_t
                             ^       |  ^       |              ^
@@ -33,13 +33,13 @@ using a neural network with dynamic external memory", Nature 538 (2016), under t
     python dnc-numpy.py --load my.npz --iters 0       write more
     python dnc-numpy.py --help                        every flag
 
-The model comes first, one function per mechanism: each computes its equation and returns, beside the
-result, back, which computes its gradient. After it comes what trains any such model. x_ is x of step
-t - 1, dx the gradient of the loss with respect to x.
+The model comes first, one function per mechanism: each computes its equation and returns, beside
+the result, back, which computes the gradient. After it comes what trains any such model. x_ is x of
+step t - 1; dx is the gradient of the loss with respect to x.
 
-Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M characters
-in the vocabulary (in param_shapes, forward and backward; elsewhere M is the memory), R read heads.
-The stream is the first axis of all state, h_t (B, H), M_t (B, N, W). dnc-debug.py checks gradients.
+Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M
+characters in the vocabulary (in param_shapes, forward and backward; elsewhere M is the memory), R
+read heads. The stream comes first, h_t (B, H), M_t (B, N, W). dnc-debug.py checks the gradients.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
 import argparse
@@ -130,6 +130,9 @@ def state_shapes(B, hidden, locations, width, heads):
             "ww": (B, N)}       # write weighting
 
 
+MEMORY = "M", "u", "p", "L", "wr", "ww"                     # the state of memory(), in its order
+
+
 # ---- common: LSTM cell (in lstm-numpy.py and dnc-numpy.py) ----
 def sigmoid(z):
     """1 / (1 + e^-z), in a form that cannot overflow."""
@@ -190,9 +193,9 @@ def oneplus(z):
 def interface(xi, R, W):
     """Interface vector xi (B, I): what the controller tells the memory.
 
-    Returns the keys of the read heads (B, R, W) and the write head (B, 1, W), scaled (see scale_keys),
-    the write vector v, the erase vector e, free gates f, allocation gate ga, write gate gw, all
-    (B, ...), the read modes pi (B, R, 3), and back.
+    Returns the keys of the read heads (B, R, W) and the write head (B, 1, W), scaled as scale_keys
+    says, write vector v and erase vector e (B, W), free gates f (B, R), allocation gate ga and
+    write gate gw (B, 1), read modes pi (B, R, 3), and back.
     """
     B, keys, vector, gates = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2
     s = sigmoid(xi[:, vector:gates])
@@ -225,21 +228,12 @@ def scale_keys(k, beta):
     return q, back                                                  # to k turns it
 
 
-def lengths(M):
-    """|M[i]| = sqrt(M[i] . M[i] + EPS), (B, N), of each location."""
-    m = np.sqrt(dot(M, M) + EPS)
+def content(M, q):
+    """Content weighting: c[i] = softmax over i of beta cos(k, M[i]) = q . M[i] / |M[i]|.
 
-    def back(dm):
-        return M * (dm[:, :, None] / m)
-    return m[:, :, 0], back
-
-
-def content(M, m, q):
-    """Content weighting: c[i] = softmax over i of beta cos(k, M[i]) = q . M[i] / m[i].
-
-    M: (B, N, W); m = |M[i]|: (B, N); q: (B, K, W), the scaled keys of K heads; c: (B, K, N).
+    M: (B, N, W); q: (B, K, W), scaled keys of K heads; c: (B, K, N). |M[i]|^2 = M[i].M[i] + EPS.
     """
-    m = m[:, None]
+    m = np.sqrt(dot(M, M) + EPS).swapaxes(1, 2)         # |M[i]|, (B, 1, N)
     z = np.matmul(q, M.swapaxes(1, 2))
     z /= m
     c, c_back = softmax(z)
@@ -247,7 +241,9 @@ def content(M, m, q):
     def back(dc):
         dz = c_back(dc)
         dz /= m
-        return sum_outer(dz, q), -(dz * z).sum(axis=1), np.matmul(dz, M)    # dM, dm, dq
+        dM = sum_outer(dz, q)
+        dM -= ((dz * z).sum(axis=1) / m[:, 0])[:, :, None] * M      # through |M[i]|
+        return dM, np.matmul(dz, M)                                 # dM, dq
     return c, back
 
 
@@ -264,7 +260,7 @@ def usage(f, wr_, u_, ww_):
     f: (B, R); wr_: (B, R, N); u, u_, ww_: (B, N).
     """
     f = f[:, :, None]
-    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors of the heads before r
+    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors of all heads before
     for r in range(kept.shape[1]):
         before.append(before[r] * kept[:, r])
     psi = before[-1]
@@ -283,9 +279,9 @@ def usage(f, wr_, u_, ww_):
 def allocation(u):
     """Allocation weighting: a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i], phi: least used first.
 
-    u, a: (B, N). Two deviations from the paper. u is moved into [EPS, 1], since the gradient has 1/u
-    in it. And rounding must not choose between equal usages, as all are after a reset: they are
-    sorted by location, by u + i delta. The order phi is a constant for the gradient, as in the paper.
+    u, a: (B, N). Two deviations from the paper: u is moved into [EPS, 1], since its gradient has
+    1 / u in it; and equal usages, as all are after a reset, are sorted by location, by u + i delta,
+    since rounding must not choose. The order phi is a constant for the gradient, as in the paper.
     """
     B, N = u.shape
     delta = 1e-6 if u.real.dtype == np.float32 else 1e-9
@@ -400,7 +396,7 @@ def read(M, wr):
     return np.matmul(wr, M), back
 
 
-def memory(xi, M_, m_, u_, p_, L_, wr_, ww_):
+def memory(xi, M_, u_, p_, L_, wr_, ww_):
     """One step of the memory, from the interface vector xi to the read vectors r.
 
     Returns r, the state after the step, in the order of the arguments, and back.
@@ -408,39 +404,43 @@ def memory(xi, M_, m_, u_, p_, L_, wr_, ww_):
     kr, kw, v, e, f, ga, gw, pi, interface_back = interface(xi, wr_.shape[1], M_.shape[2])
     u, usage_back = usage(f, wr_, u_, ww_)
     a, allocation_back = allocation(u)
-    cw, write_content_back = content(M_, m_, kw)
+    cw, write_content_back = content(M_, kw)
     ww, write_weighting_back = write_weighting(gw, ga, a, cw[:, 0])
     M, write_back = write(M_, ww, e, v)
     L, link_back = link(L_, p_, ww)
     p, precedence_back = precedence(p_, ww)
-    m, lengths_back = lengths(M)
-    cr, read_content_back = content(M, m, kr)
+    cr, read_content_back = content(M, kr)
     wr, read_weighting_back = read_weighting(pi, L, wr_, cr)
     r, read_back = read(M, wr)
 
-    def back(dr, dM, dm, du, dp, dL, dwr, dww):
+    def back(dr, dM, du, dp, dL, dwr, dww):
         """The same list upwards; what has several uses gets a gradient from each."""
         dM_read, dwr_read = read_back(dr)
         dpi, dL_read, dwr_, dcr = read_weighting_back(dwr + dwr_read)
-        dM_content, dm_content, dkr = read_content_back(dcr)
-        dM = dM + dM_read + dM_content + lengths_back(dm + dm_content)
+        dM_content, dkr = read_content_back(dcr)
         dp_, dww_precedence = precedence_back(dp)
         dL_, dp_link, dww_link = link_back(dL + dL_read)
-        dM_, dww_write, de, dv = write_back(dM)
+        dM_, dww_write, de, dv = write_back(dM + dM_read + dM_content)
         dww = dww + dww_precedence + dww_link + dww_write
         dgw, dga, da, dcw = write_weighting_back(dww)
-        dM_content, dm_, dkw = write_content_back(dcw[:, None])
+        dM_content, dkw = write_content_back(dcw[:, None])
         df, dwr_usage, du_, dww_ = usage_back(du + allocation_back(da))
         dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dpi)
-        return dxi, (dM_ + dM_content, dm_, du_, dp_ + dp_link, dL_, dwr_ + dwr_usage, dww_)
-    return r, (M, m, u, p, L, wr, ww), back
+        return dxi, (dM_ + dM_content, du_, dp_ + dp_link, dL_, dwr_ + dwr_usage, dww_)
+    return r, (M, u, p, L, wr, ww), back
 
 
-def forward(params, inputs, state):
+def keep_rows(x, keep):
+    """x (B, ...) with the streams of which keep (B, 1) is 0 set to 0."""
+    return (x.T * keep.T).T
+
+
+def forward(params, inputs, state, reset=None):
     """Run S steps of B streams. Training, scoring and sampling all use this one function.
 
-    inputs: (S, B) character numbers. state: see state_shapes. Returns the logits y (M, S, B), the
-    state after the last step, and the cache that backward needs.
+    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
+    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
+    step, and the cache that backward needs.
     """
     Wxh, Whh, Wrh, Why, Wry, bh, by = (
         params[name] for name in ("Wxh", "Whh", "Wrh", "Why", "Wry", "bh", "by"))
@@ -451,19 +451,22 @@ def forward(params, inputs, state):
     h = np.empty((S + 1, B, H), Whh.dtype)              # h[0] is the incoming state
     r = np.empty((S + 1, B, R * W), Whh.dtype)
     h[0], r[0], c, steps = state["h"], state["r"].reshape(B, R * W), state["c"], []
-    m, lengths_back = lengths(state["M"])
-    memory_state = (state["M"], m, *(state[name] for name in ("u", "p", "L", "wr", "ww")))
+    memory_state = [state[name] for name in MEMORY]
     WhhT, WrhT = Whh.T.copy(), Wrh.T.copy()             # faster than views
+    keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
-        h[t + 1], c, cell_back = lstm_cell(x[t] + np.dot(h[t], WhhT) + np.dot(r[t], WrhT), c)
+        recurrent = np.dot(h[t], WhhT) + np.dot(r[t], WrhT)
+        if reset is not None:
+            recurrent, c = recurrent * keep[t], c * keep[t]
+            memory_state = [keep_rows(value, keep[t]) for value in memory_state]
+        h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
         r_t, memory_state, memory_back = memory(np.dot(h[t + 1], WxiT), *memory_state)
         r[t + 1] = r_t.reshape(B, R * W)
         steps.append((cell_back, memory_back))
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + np.dot(Wry, r[1:].reshape(S * B, R * W).T) + by
-    M_S, _, *others = memory_state
-    after = {"h": h[S].copy(), "c": c, "r": r_t, "M": M_S, **dict(zip("u p L wr ww".split(), others))}
-    return y.reshape(M, S, B), after, (inputs, h, r, steps, lengths_back)
+    after = {"h": h[S].copy(), "c": c, "r": r_t, **dict(zip(MEMORY, memory_state))}
+    return y.reshape(M, S, B), after, (inputs, h, r, keep, steps)
 
 
 def backward(params, cache, dlogits, dstate):
@@ -473,7 +476,7 @@ def backward(params, cache, dlogits, dstate):
     after the last step. Returns the gradients of the parameters and of the incoming state.
     """
     Whh, Wrh, Why, Wry = (params[name] for name in ("Whh", "Wrh", "Why", "Wry"))
-    inputs, h, r, steps, lengths_back = cache
+    inputs, h, r, keep, steps = cache
     (M, S, B), H, (R, W) = dlogits.shape, Whh.shape[1], dstate["r"].shape[1:]
     shapes = interface_shapes(H, W, R)
     Wxi = np.concatenate([params[name] for name in shapes])
@@ -484,22 +487,25 @@ def backward(params, cache, dlogits, dstate):
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
     dxi = np.empty((S, B, len(Wxi)), Whh.dtype)
     dh_next, dc, dr_next = dstate["h"], dstate["c"], dstate["r"]
-    dmemory = (dstate["M"], 0, *(dstate[name] for name in ("u", "p", "L", "wr", "ww")))
+    dmemory = [dstate[name] for name in MEMORY]
     for t in reversed(range(S)):
         cell_back, memory_back = steps[t]
         dxi[t], dmemory = memory_back(dr[t] + dr_next, *dmemory)
         da[t], dc = cell_back(dh[t] + dh_next + np.dot(dxi[t], Wxi), dc)
-        dh_next, dr_next = np.dot(da[t], Whh), np.dot(da[t], Wrh).reshape(B, R, W)
-    dM, dm, *others = dmemory
-    before = {"h": dh_next, "c": dc, "r": dr_next, "M": dM + lengths_back(dm),
-              **dict(zip("u p L wr ww".split(), others))}
+        da_t = da[t]
+        if keep is not None:
+            da_t, dc = da_t * keep[t], dc * keep[t]
+            dmemory = [keep_rows(value, keep[t]) for value in dmemory]
+        dh_next, dr_next = np.dot(da_t, Whh), np.dot(da_t, Wrh).reshape(B, R, W)
+    before = {"h": dh_next, "c": dc, "r": dr_next, **dict(zip(MEMORY, dmemory))}
 
+    da_kept = (da if keep is None else da * keep).reshape(S * B, 4 * H)
     da, dxi = da.reshape(S * B, 4 * H), dxi.reshape(S * B, len(Wxi))
     h_, h, r_, r = (x.reshape(S * B, -1) for x in (h[:S], h[1:], r[:S], r[1:]))
     ends = np.cumsum([shape[0] for shape in shapes.values()])[:-1]
     return {"Wxh": one_hot_product(da, inputs, M),
-            "Whh": np.dot(da.T, h_),
-            "Wrh": np.dot(da.T, r_),
+            "Whh": np.dot(da_kept.T, h_),
+            "Wrh": np.dot(da_kept.T, r_),
             "Why": np.dot(dy, h),
             "Wry": np.dot(dy, r),
             **dict(zip(shapes, np.split(np.dot(dxi.T, h), ends))),
@@ -545,10 +551,10 @@ def cross_entropy(logits, targets):
     return nats.reshape(S, B), z.reshape(M, S, B)
 
 
-def gradients(params, inputs, targets, state):
+def gradients(params, inputs, targets, state, reset=None):
     """The loss of a window in nats, its gradients, and the state after it. Loss and gradients are
     sums over characters, so those of parts of a batch add up."""
-    logits, state, cache = forward(params, inputs, state)
+    logits, state, cache = forward(params, inputs, state, reset)
     nats, dlogits = cross_entropy(logits, targets)
     nothing = {name: np.zeros_like(value) for name, value in state.items()}     # BPTT is truncated
     return float(nats.sum()), backward(params, cache, dlogits, nothing)[0], state
@@ -612,15 +618,18 @@ def next_window(run):
     """The next S characters of each stream and those that follow them: (S, B) each.
 
     A stream without a whole window left jumps to a random place and starts from zero state. All
-    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another.
+    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another. Streams
+    start from zero state at each 80th window of the text, too, or the network would never learn
+    what samples and held-out segments start from.
     """
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
-    for b in np.flatnonzero(run.position >= last):
+    jump = run.position >= last
+    for b in np.flatnonzero(jump):
         rng = np.random.default_rng([run.seed, 1, run.stream[b], run.jumps[b]])
         run.position[b] = rng.integers(last)
         run.jumps[b] += 1
-        for value in run.state.values():
-            value[b] = 0
+    for value in run.state.values():
+        value[jump | (run.position // S % 80 == 0)] = 0
     window = run.ids[run.position + np.arange(S + 1)[:, None]]
     run.position += S
     return window[:-1], window[1:]
@@ -636,13 +645,17 @@ def zero_state(run, B):
 
 def score(run, stop):
     """Held-out bits per character (BPC); nan if a signal comes. Each character from tail on counts
-    once; the text is cut into 64 segments, read side by side from zero state."""
+    once; the text is cut into 64 segments, read side by side from zero state. With --reset they
+    begin at the next reset character, except for the first."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
+    if run.reset_id is not None:
+        begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
+        edges[1:-1] = begins[np.searchsorted(begins, edges[1:-1])]
     first, last, state, nats = edges[:-1], edges[1:], zero_state(run, 64), 0.0
     for t in range(0, (last - first).max(), 25):
         at = first + t + np.arange(25)[:, None]
         counts, at = at < last, np.minimum(at, len(run.ids) - 1)
-        logits, state, _ = forward(run.params, run.ids[at - 1], state)
+        logits, state, _ = forward(run.params, run.ids[at - 1], state, run.reset_id)
         nats += cross_entropy(logits, run.ids[at])[0][counts].sum(dtype=float)
         if stop.signal:
             return math.nan
@@ -655,7 +668,7 @@ def sample(run, stop):
     rng, state = np.random.default_rng([run.seed, 2, run.iter]), zero_state(run, 1)
     ids = [run.vocab.index(c) for c in run.prime]
     for t in range(len(run.prime) + run.sample_length - 1):
-        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state)
+        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state, run.reset_id)
         if t + 1 == len(ids):
             z = logits.ravel().astype(float)
             if not np.isfinite(z).all():
@@ -670,7 +683,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed")     # of the flags
+SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
 COUNTERS = {"iter": int, "digest": int, "smooth": float, "seconds": float, "best": float}
 
 
@@ -763,7 +776,7 @@ class Stop:
 def iterate(run, gradients):
     """One iteration: the gradients of one window, and Adagrad. Returns the window's BPC."""
     inputs, targets = next_window(run)
-    nats, grads, run.state = gradients(run.params, inputs, targets, run.state)
+    nats, grads, run.state = gradients(run.params, inputs, targets, run.state, run.reset_id)
     characters = run.batchsize * run.seqlength
     if run.clip:
         clip(grads, run.clip * characters)
@@ -848,6 +861,8 @@ FLAGS = {                                       # name: (type, smallest value, d
     "sample_length": (int, 0, 500, "characters of a sample; 0: none"),
     "temperature": (float, 0, 1.0, "of sampling; below 1: more careful; 0: the likeliest"),
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
+    "reset": (str, "", "", "a stream's state becomes zero each time that it reads this CHARACTER "
+              "(or \\n, \\t, \\r, \\\\): an episode begins"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
     "save": (str, "", None, "write a checkpoint here at every check and at the end; FILE with "
              ".best before its suffix keeps the best held-out BPC"),
@@ -885,7 +900,8 @@ def begin(given):
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])), init=None, fp64=run.dtype == np.float64)
-        for name in (*SIZES, "batchsize", "init", "fp64", *["seed"] * (given.get("iters") != 0)):
+        for name in (*SIZES, "batchsize", "init", "fp64", *["reset"] * bool(run.reset),
+                     *["seed"] * (given.get("iters") != 0)):
             if given.get(name, getattr(run, name)) != getattr(run, name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
@@ -910,6 +926,10 @@ def begin(given):
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
+    character = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}.get(run.reset, run.reset)
+    if character and character not in run.vocab:
+        raise Failure(f"--reset {run.reset}: not a character of the vocabulary")
+    run.reset_id = run.vocab.index(character) if character else None
     check_memory(run)
     check_targets(run, changed)
     if changed:

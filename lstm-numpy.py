@@ -9,8 +9,8 @@ It reads a character x_t (one-hot, one of M), updates its cell c_t and its hidde
 numbers each) and predicts the next character. Three gates between 0 and 1 decide what is written to
 the cell (i), what of it is kept (f) and what of it is shown (o):
 
-    i, o, f = sigmoid(Wxh x_t + Whh h_{t-1} + bh)    c_t = tanh(g i + f c_{t-1})    y_t = Why h_t + by
-    g       = tanh   (Wxh x_t + Whh h_{t-1} + bh)    h_t = o c_t                   p_t = softmax(y_t)
+    i, o, f = sigmoid(Wxh x_t + Whh h_{t-1} + bh)   c_t = tanh(g i + f c_{t-1})   y_t = Why h_t + by
+    g       = tanh   (Wxh x_t + Whh h_{t-1} + bh)   h_t = o c_t                  p_t = softmax(y_t)
 
             x_t ---Wxh---> (+) ---> i, o, f, g ---> c_t ---> h_t ---Why---> y_t ---softmax---> p_t
                             ^                       ^ |       |
@@ -119,11 +119,12 @@ def lstm_cell(a, c_):
 # ---- end of common: LSTM cell ----
 
 
-def forward(params, inputs, state):
+def forward(params, inputs, state, reset=None):
     """Run S steps of B streams. Training, scoring and sampling all use this one function.
 
-    inputs: (S, B) character numbers. state: see state_shapes. Returns the logits y (M, S, B), the
-    state after the last step, and the cache that backward needs.
+    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
+    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
+    step, and the cache that backward needs.
     """
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
@@ -131,13 +132,17 @@ def forward(params, inputs, state):
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[0] is the incoming state
     h[0], c, steps = state["h"], state["c"], []
-    WhhT = Whh.T.copy()                             # a product with a copy is faster than with a view
+    WhhT = Whh.T.copy()                             # a copy is faster in products than a view
+    keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
-        h[t + 1], c, cell_back = lstm_cell(x[t] + np.dot(h[t], WhhT), c)
+        recurrent = np.dot(h[t], WhhT)
+        if reset is not None:
+            recurrent, c = recurrent * keep[t], c * keep[t]
+        h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
         steps.append(cell_back)
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
-    return y.reshape(M, S, B), {"h": h[S].copy(), "c": c}, (inputs, h, steps)
+    return y.reshape(M, S, B), {"h": h[S].copy(), "c": c}, (inputs, h, keep, steps)
 
 
 def backward(params, cache, dlogits, dstate):
@@ -147,7 +152,7 @@ def backward(params, cache, dlogits, dstate):
     after the last step. Returns the gradients of the parameters and of the incoming state.
     """
     Whh, Why = params["Whh"], params["Why"]
-    inputs, h, steps = cache
+    inputs, h, keep, steps = cache
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
@@ -156,11 +161,14 @@ def backward(params, cache, dlogits, dstate):
     dh_next, dc = dstate["h"], dstate["c"]
     for t in reversed(range(S)):
         da[t], dc = steps[t](dh[t] + dh_next, dc)
-        dh_next = np.dot(da[t], Whh)
+        if keep is not None:
+            dc = dc * keep[t]
+        dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 
+    da_kept = (da if keep is None else da * keep).reshape(S * B, 4 * H)
     da = da.reshape(S * B, 4 * H)
     return {"Wxh": one_hot_product(da, inputs, M),
-            "Whh": np.dot(da.T, h[:S].reshape(S * B, H)),
+            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
             "Why": np.dot(dy, h[1:].reshape(S * B, H)),
             "bh": da.sum(axis=0)[:, None],
             "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next, "c": dc}
@@ -204,10 +212,10 @@ def cross_entropy(logits, targets):
     return nats.reshape(S, B), z.reshape(M, S, B)
 
 
-def gradients(params, inputs, targets, state):
+def gradients(params, inputs, targets, state, reset=None):
     """The loss of a window in nats, its gradients, and the state after it. Loss and gradients are
     sums over characters, so those of parts of a batch add up."""
-    logits, state, cache = forward(params, inputs, state)
+    logits, state, cache = forward(params, inputs, state, reset)
     nats, dlogits = cross_entropy(logits, targets)
     nothing = {name: np.zeros_like(value) for name, value in state.items()}     # BPTT is truncated
     return float(nats.sum()), backward(params, cache, dlogits, nothing)[0], state
@@ -271,15 +279,18 @@ def next_window(run):
     """The next S characters of each stream and those that follow them: (S, B) each.
 
     A stream without a whole window left jumps to a random place and starts from zero state. All
-    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another.
+    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another. Streams
+    start from zero state at each 80th window of the text, too, or the network would never learn
+    what samples and held-out segments start from.
     """
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
-    for b in np.flatnonzero(run.position >= last):
+    jump = run.position >= last
+    for b in np.flatnonzero(jump):
         rng = np.random.default_rng([run.seed, 1, run.stream[b], run.jumps[b]])
         run.position[b] = rng.integers(last)
         run.jumps[b] += 1
-        for value in run.state.values():
-            value[b] = 0
+    for value in run.state.values():
+        value[jump | (run.position // S % 80 == 0)] = 0
     window = run.ids[run.position + np.arange(S + 1)[:, None]]
     run.position += S
     return window[:-1], window[1:]
@@ -295,13 +306,17 @@ def zero_state(run, B):
 
 def score(run, stop):
     """Held-out bits per character (BPC); nan if a signal comes. Each character from tail on counts
-    once; the text is cut into 64 segments, read side by side from zero state."""
+    once; the text is cut into 64 segments, read side by side from zero state. With --reset they
+    begin at the next reset character, except for the first."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
+    if run.reset_id is not None:
+        begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
+        edges[1:-1] = begins[np.searchsorted(begins, edges[1:-1])]
     first, last, state, nats = edges[:-1], edges[1:], zero_state(run, 64), 0.0
     for t in range(0, (last - first).max(), 25):
         at = first + t + np.arange(25)[:, None]
         counts, at = at < last, np.minimum(at, len(run.ids) - 1)
-        logits, state, _ = forward(run.params, run.ids[at - 1], state)
+        logits, state, _ = forward(run.params, run.ids[at - 1], state, run.reset_id)
         nats += cross_entropy(logits, run.ids[at])[0][counts].sum(dtype=float)
         if stop.signal:
             return math.nan
@@ -314,7 +329,7 @@ def sample(run, stop):
     rng, state = np.random.default_rng([run.seed, 2, run.iter]), zero_state(run, 1)
     ids = [run.vocab.index(c) for c in run.prime]
     for t in range(len(run.prime) + run.sample_length - 1):
-        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state)
+        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state, run.reset_id)
         if t + 1 == len(ids):
             z = logits.ravel().astype(float)
             if not np.isfinite(z).all():
@@ -329,7 +344,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed")     # of the flags
+SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
 COUNTERS = {"iter": int, "digest": int, "smooth": float, "seconds": float, "best": float}
 
 
@@ -422,7 +437,7 @@ class Stop:
 def iterate(run, gradients):
     """One iteration: the gradients of one window, and Adagrad. Returns the window's BPC."""
     inputs, targets = next_window(run)
-    nats, grads, run.state = gradients(run.params, inputs, targets, run.state)
+    nats, grads, run.state = gradients(run.params, inputs, targets, run.state, run.reset_id)
     characters = run.batchsize * run.seqlength
     if run.clip:
         clip(grads, run.clip * characters)
@@ -507,6 +522,8 @@ FLAGS = {                                       # name: (type, smallest value, d
     "sample_length": (int, 0, 500, "characters of a sample; 0: none"),
     "temperature": (float, 0, 1.0, "of sampling; below 1: more careful; 0: the likeliest"),
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
+    "reset": (str, "", "", "a stream's state becomes zero each time that it reads this CHARACTER "
+              "(or \\n, \\t, \\r, \\\\): an episode begins"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
     "save": (str, "", None, "write a checkpoint here at every check and at the end; FILE with "
              ".best before its suffix keeps the best held-out BPC"),
@@ -544,7 +561,8 @@ def begin(given):
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])), init=None, fp64=run.dtype == np.float64)
-        for name in (*SIZES, "batchsize", "init", "fp64", *["seed"] * (given.get("iters") != 0)):
+        for name in (*SIZES, "batchsize", "init", "fp64", *["reset"] * bool(run.reset),
+                     *["seed"] * (given.get("iters") != 0)):
             if given.get(name, getattr(run, name)) != getattr(run, name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
@@ -569,6 +587,10 @@ def begin(given):
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
+    character = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}.get(run.reset, run.reset)
+    if character and character not in run.vocab:
+        raise Failure(f"--reset {run.reset}: not a character of the vocabulary")
+    run.reset_id = run.vocab.index(character) if character else None
     check_memory(run)
     check_targets(run, changed)
     if changed:

@@ -82,11 +82,12 @@ def state_shapes(B, hidden):
     return {"h": (B, hidden)}
 
 
-def forward(params, inputs, state):
+def forward(params, inputs, state, reset=None):
     """Run S steps of B streams. Training, scoring and sampling all use this one function.
 
-    inputs: (S, B) character numbers. state: see state_shapes. Returns the logits y (M, S, B), the
-    state after the last step, and the cache that backward needs.
+    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
+    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
+    step, and the cache that backward needs.
     """
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
@@ -94,12 +95,16 @@ def forward(params, inputs, state):
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[0] is the incoming state
     h[0] = state["h"]
-    WhhT = Whh.T.copy()                             # a product with a copy is faster than with a view
+    WhhT = Whh.T.copy()                             # a copy is faster in products than a view
+    keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
-        np.tanh(x[t] + np.dot(h[t], WhhT), out=h[t + 1])
+        recurrent = np.dot(h[t], WhhT)
+        if reset is not None:
+            recurrent *= keep[t]
+        np.tanh(x[t] + recurrent, out=h[t + 1])
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
-    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h)
+    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
 
 
 def backward(params, cache, dlogits, dstate):
@@ -109,7 +114,7 @@ def backward(params, cache, dlogits, dstate):
     after the last step. Returns the gradients of the parameters and of the incoming state.
     """
     Whh, Why = params["Whh"], params["Why"]
-    inputs, h = cache
+    inputs, h, keep = cache
     (M, S, B), H = dlogits.shape, len(Whh)
 
     dy = dlogits.reshape(M, S * B)
@@ -119,11 +124,12 @@ def backward(params, cache, dlogits, dstate):
     dh_next = dstate["h"]
     for t in reversed(range(S)):
         np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
-        dh_next = np.dot(da[t], Whh)
+        dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 
+    da_kept = (da if keep is None else da * keep).reshape(S * B, H)
     da = da.reshape(S * B, H)
     return {"Wxh": one_hot_product(da, inputs, M),
-            "Whh": np.dot(da.T, h[:S].reshape(S * B, H)),
+            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
             "Why": np.dot(dy, h[1:].reshape(S * B, H)),
             "bh": da.sum(axis=0)[:, None],
             "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
@@ -167,10 +173,10 @@ def cross_entropy(logits, targets):
     return nats.reshape(S, B), z.reshape(M, S, B)
 
 
-def gradients(params, inputs, targets, state):
+def gradients(params, inputs, targets, state, reset=None):
     """The loss of a window in nats, its gradients, and the state after it. Loss and gradients are
     sums over characters, so those of parts of a batch add up."""
-    logits, state, cache = forward(params, inputs, state)
+    logits, state, cache = forward(params, inputs, state, reset)
     nats, dlogits = cross_entropy(logits, targets)
     nothing = {name: np.zeros_like(value) for name, value in state.items()}     # BPTT is truncated
     return float(nats.sum()), backward(params, cache, dlogits, nothing)[0], state
@@ -234,15 +240,18 @@ def next_window(run):
     """The next S characters of each stream and those that follow them: (S, B) each.
 
     A stream without a whole window left jumps to a random place and starts from zero state. All
-    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another.
+    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another. Streams
+    start from zero state at each 80th window of the text, too, or the network would never learn
+    what samples and held-out segments start from.
     """
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
-    for b in np.flatnonzero(run.position >= last):
+    jump = run.position >= last
+    for b in np.flatnonzero(jump):
         rng = np.random.default_rng([run.seed, 1, run.stream[b], run.jumps[b]])
         run.position[b] = rng.integers(last)
         run.jumps[b] += 1
-        for value in run.state.values():
-            value[b] = 0
+    for value in run.state.values():
+        value[jump | (run.position // S % 80 == 0)] = 0
     window = run.ids[run.position + np.arange(S + 1)[:, None]]
     run.position += S
     return window[:-1], window[1:]
@@ -258,13 +267,17 @@ def zero_state(run, B):
 
 def score(run, stop):
     """Held-out bits per character (BPC); nan if a signal comes. Each character from tail on counts
-    once; the text is cut into 64 segments, read side by side from zero state."""
+    once; the text is cut into 64 segments, read side by side from zero state. With --reset they
+    begin at the next reset character, except for the first."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
+    if run.reset_id is not None:
+        begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
+        edges[1:-1] = begins[np.searchsorted(begins, edges[1:-1])]
     first, last, state, nats = edges[:-1], edges[1:], zero_state(run, 64), 0.0
     for t in range(0, (last - first).max(), 25):
         at = first + t + np.arange(25)[:, None]
         counts, at = at < last, np.minimum(at, len(run.ids) - 1)
-        logits, state, _ = forward(run.params, run.ids[at - 1], state)
+        logits, state, _ = forward(run.params, run.ids[at - 1], state, run.reset_id)
         nats += cross_entropy(logits, run.ids[at])[0][counts].sum(dtype=float)
         if stop.signal:
             return math.nan
@@ -277,7 +290,7 @@ def sample(run, stop):
     rng, state = np.random.default_rng([run.seed, 2, run.iter]), zero_state(run, 1)
     ids = [run.vocab.index(c) for c in run.prime]
     for t in range(len(run.prime) + run.sample_length - 1):
-        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state)
+        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state, run.reset_id)
         if t + 1 == len(ids):
             z = logits.ravel().astype(float)
             if not np.isfinite(z).all():
@@ -292,7 +305,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed")     # of the flags
+SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
 COUNTERS = {"iter": int, "digest": int, "smooth": float, "seconds": float, "best": float}
 
 
@@ -385,7 +398,7 @@ class Stop:
 def iterate(run, gradients):
     """One iteration: the gradients of one window, and Adagrad. Returns the window's BPC."""
     inputs, targets = next_window(run)
-    nats, grads, run.state = gradients(run.params, inputs, targets, run.state)
+    nats, grads, run.state = gradients(run.params, inputs, targets, run.state, run.reset_id)
     characters = run.batchsize * run.seqlength
     if run.clip:
         clip(grads, run.clip * characters)
@@ -470,6 +483,8 @@ FLAGS = {                                       # name: (type, smallest value, d
     "sample_length": (int, 0, 500, "characters of a sample; 0: none"),
     "temperature": (float, 0, 1.0, "of sampling; below 1: more careful; 0: the likeliest"),
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
+    "reset": (str, "", "", "a stream's state becomes zero each time that it reads this CHARACTER "
+              "(or \\n, \\t, \\r, \\\\): an episode begins"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
     "save": (str, "", None, "write a checkpoint here at every check and at the end; FILE with "
              ".best before its suffix keeps the best held-out BPC"),
@@ -507,7 +522,8 @@ def begin(given):
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])), init=None, fp64=run.dtype == np.float64)
-        for name in (*SIZES, "batchsize", "init", "fp64", *["seed"] * (given.get("iters") != 0)):
+        for name in (*SIZES, "batchsize", "init", "fp64", *["reset"] * bool(run.reset),
+                     *["seed"] * (given.get("iters") != 0)):
             if given.get(name, getattr(run, name)) != getattr(run, name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
@@ -532,6 +548,10 @@ def begin(given):
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
+    character = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}.get(run.reset, run.reset)
+    if character and character not in run.vocab:
+        raise Failure(f"--reset {run.reset}: not a character of the vocabulary")
+    run.reset_id = run.vocab.index(character) if character else None
     check_memory(run)
     check_targets(run, changed)
     if changed:
