@@ -3,330 +3,298 @@
 # requires-python = ">=3.10"
 # dependencies = ["numpy>=1.26"]
 # ///
-"""Proves the hand-written gradients of dnc-numpy.py by numbers: loads that very file and checks its own functions.
+"""Checks every hand-written gradient of dnc-numpy.py numerically: exit status 0 if all agree, else 1.
 
-    python dnc-debug.py                             check at fresh weights, train 200 iterations, check again, give a verdict
-    python dnc-debug.py --timelimit 600             go on so in rounds for ten minutes, each with a sample of the writing
-    python dnc-debug.py --script lstm-numpy.py      the same for one of the siblings, or for a changed copy
-    python dnc-debug.py --help                      every flag
+    python dnc-debug.py                         check, train 200 iterations, check again, verdict
+    python dnc-debug.py --timelimit 600         go on for ten minutes, a check every 200 iterations
+    python dnc-debug.py --script lstm-numpy.py  check another script, or a changed copy of one
+    python dnc-debug.py --help                  every flag: those of the script and two more
 
-The exit status is 0 if all gradients agree, and 1 if one does not. There are two kinds of check, both in double precision.
+It loads the script itself, so the functions that are checked are those that train. backward gives the
+gradient a of the loss with respect to a number x: a weight, a bias, a number of the incoming state.
+The same gradient can be had from forward alone: change x a little, see how the loss changes, call
+that n, the numerical gradient. There are two ways. Both run in double precision.
 
-GRAD CHECK, by central differences: n = (loss(x + delta) - loss(x - delta)) / (2 delta) is the numerical gradient of an
-entry x, a the analytical one, from backward. For each parameter a few entries are drawn and looked at:
+1. GRAD CHECK, central differences: n = (loss(x + delta) - loss(x - delta)) / (2 delta).
 
-    Wxh: n = [lowest, highest] min ..., max ...             of n; of the relative error |n - a| / (|n| + |a|)
-     a = [lowest, highest] mean ... # checked/valid         of a; of the relative error; how many entries
+Simple, but rough: the two losses are nearly equal, so their difference has few correct digits. For
+each parameter some entries are drawn at random, and two lines are printed:
 
-The relative error of a valid entry has to be below 1e-4. An entry is valid if differences can tell that much:
- 1. Its gradient stands out from the noise of rounding: 1e-4 (|n| + |a|) > 4 eps |loss| / delta.
- 2. The loss is smooth there. The DNC sorts its memory locations by usage, and where x +- delta swaps two of them the loss
-    jumps, which no gradient shows. So n counts if half and a quarter of delta give n again, up to 1e-5 (|n| + |n'|) and
-    half the noise of rule 1. Else delta shrinks, from 1e-4 tenfold down to 1e-7. Only numerical gradients are compared
-    here, so that a wrong a cannot hide behind this rule.
+    Wxh: n = [smallest, largest] min ..., max ...       of n; of the relative error
+     a = [smallest, largest] mean ... # checked/valid   of a; of the relative error; entries
 
-COMPLEX STEP: loss(x + ih) = loss(x) + ih loss'(x) + O(h^2), so n = Im loss(x + ih) / h. Nothing is subtracted, h can be
-1e-20, n is exact up to rounding and nothing can be swapped. Hence it is held to |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max,
-max being the largest gradient of the parameter, at each entry of each parameter and of the incoming state, in a small
-model. The loss is that of the text plus the state after the window times random numbers, so that no part goes unseen.
-(Weights that a high --lr has driven far out can miss it without a mistake: of 1 - s little is left if a gate s is near 1.)
+The relative error |n - a| / (|n| + |a|) has to be below 1e-4 at every valid entry. Valid means that
+differences can tell:
+ - The gradient is larger than the rounding errors of n: 1e-4 (|n| + |a|) > 4 eps |loss| / delta.
+ - The loss has no jump there. The DNC sorts its memory locations by usage; where x + delta and
+   x - delta sort them differently, the loss jumps, and n is wrong. So half of delta and a quarter
+   have to give n, too; else delta shrinks, tenfold, from 1e-4 to 1e-7. Only numerical gradients are
+   compared here: a wrong a cannot make its entry invalid.
+
+2. COMPLEX STEP: loss(x + ih) = loss(x) + ih loss'(x) + O(h^2), so n = Im loss(x + ih) / h.
+
+Nothing is subtracted, so h can be 1e-20, and n is exact up to rounding. (It takes a forward that can
+compute with complex numbers.) That is enough to look at every entry of every parameter and of the
+incoming state, in a small model, and to demand ten digits:
+
+    |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max |gradient of the same parameter|
+
+The loss here is that of the text plus the state after the window times random numbers; otherwise
+what only later windows use would go unseen. It is checked at fresh weights; at large random ones,
+where all parts of the memory are busy; and after training. (A high --lr can drive gates so close
+to 1 that 1 - gate has few digits left, and the bound is missed without a mistake.)
 """
 import argparse
-import importlib.machinery
-import importlib.util
+import functools
 import math
 import os
 import sys
-import time
 import types
 
-# One BLAS thread, as in the scripts: the matrices are small. NumPy reads this when it is imported.
-for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+# One BLAS thread, as in the scripts. NumPy reads these variables when it is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np
 
-ARTICLE = ("Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", "by")    # its table's order
-DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4   # central differences: the deltas to try; the relative error allowed
-STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3     # complex step: h; the error allowed; the share of max that is added to |n| + |a|
-DEFAULTS = {"batchsize": 16, "hidden": 16, "seqlength": 15}     # for differences: 200 iterations bring all gradients above noise
-SMALL = {"hidden": 8, "locations": 6, "width": 4, "heads": 3}   # for the complex step: sizes,
-SMALL_B, SMALL_S, SMALL_M = 2, 5, 8                             # batch, steps, characters
+FOLDER = os.path.dirname(os.path.realpath(__file__))
+ARTICLE = "Wxh Whh Why Whr Whv Whw Whe Wrh Wry bh by".split()   # the order of the article's table
+DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4       # differences: delta; largest relative error
+STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3             # complex step: h; bound; floor / bound
+SMALL = {"hidden": 6, "locations": 5, "width": 3, "heads": 3}   # sizes for the complex step;
+SMALL_B, SMALL_S, SMALL_M = 2, 5, 6                             # streams, steps, characters
 
 
-# What is differentiated -----------------------------------------------------------------------------------------------
+# What is differentiated ---------------------------------------------------------------------------
 
-class Point:
-    """The loss of a run's next window as a function of the parameters and the incoming state, here and now.
-
-    The loss is summed over the characters; dstate: numbers by which the state after the window is added to it. The run
-    itself stays as it is. blocks: what can be varied, name -> array, of the type dtype.
-    """
-
-    def __init__(self, script, run, ids, dstate, dtype=np.float64):
-        self.script, self.dstate, self.window = script, dstate, None
-        self.params = script.Params({name: p.shape for name, p in run.params.items()}, dtype)
-        self.params.flat[:] = run.params.flat
-        reader = types.SimpleNamespace(**vars(run))         # next_window moves on and resets streams: let it do so to copies
-        reader.state = {name: value.astype(dtype) for name, value in run.state.items()}
-        reader.position, reader.jumps = run.position.copy(), run.jumps.copy()
-        self.inputs, self.targets = script.next_window(ids, reader, run.seqlength)
-        self.state = reader.state
-        self.blocks = {**self.params, **{"state " + name: value for name, value in self.state.items()}}
-
-    def forward(self):
-        """The loss, and its gradient with respect to the logits."""
-        logits, after, self.window = self.script.forward(self.params, self.inputs, self.state, self.window)
-        nats, dlogits = self.script.cross_entropy(logits, self.targets)
-        return nats.sum() + sum((after[name] * d).sum() for name, d in self.dstate.items()), dlogits
-
-    def gradients(self):
-        """The loss, and what backward says the gradients of all blocks are."""
-        loss, dlogits = self.forward()
-        grads, before = self.script.backward(self.params, self.window, dlogits, self.dstate)
-        used = self.script.Params({name: p.shape for name, p in self.params.items()}, grads.flat.dtype)
-        used.flat[:] = grads.flat                           # the flat vector is what Adagrad uses
-        return loss, {**used, **{"state " + name: value for name, value in before.items()}}
+def fork(run, **changes):
+    """A copy of run, with changes, that can move on through the text without moving run."""
+    return types.SimpleNamespace(**{
+        **vars(run), "position": run.position.copy(), "jumps": run.jumps.copy(),
+        "state": {name: value.copy() for name, value in run.state.items()}, **changes})
 
 
-# Central differences --------------------------------------------------------------------------------------------------
-
-def quotient(point, x, at, delta):
-    """The central difference quotient by entry x[at]."""
-    value = x[at]
-    x[at] = value + delta
-    above, up = point.forward()[0], x[at]
-    x[at] = value - delta
-    below, down = point.forward()[0], x[at]
-    x[at] = value
-    return (above - below) / (up - down)                    # up - down: 2 delta as it came out in floating point
+def point(script, run, dtype):
+    """Parameters, inputs, targets and incoming state of the run's next window, as dtype."""
+    ahead = fork(run)
+    inputs, targets = script.next_window(ahead)
+    params, state = ({name: value.astype(dtype) for name, value in group.items()}
+                     for group in (run.params, ahead.state))
+    return params, inputs, targets, state
 
 
-def numerical(point, loss, x, at, a):
-    """The numerical gradient by x[at], and whether it is valid: the two rules at the top of this file."""
+def loss(script, params, inputs, targets, state, weights):
+    """What is differentiated: nats of the window, plus the state after it times weights."""
+    logits, after, _ = script.forward(params, inputs, state)
+    nats, _ = script.cross_entropy(logits, targets)
+    return nats.sum() + sum((after[name] * w).sum() for name, w in weights.items())
+
+
+def gradient(grads, name, shape):
+    """What backward gives for a block; not-a-number if that is missing or of another shape."""
+    return grads[name] if np.shape(grads.get(name)) == shape else np.full(shape, math.nan)
+
+
+# 1. Central differences ---------------------------------------------------------------------------
+
+def quotient(f, x, at, delta):
+    """The central difference of f() by entry x.flat[at]."""
+    value = x.flat[at]
+    x.flat[at] = value + delta
+    above, up = f(), x.flat[at]
+    x.flat[at] = value - delta
+    below, down = f(), x.flat[at]
+    x.flat[at] = value
+    return (above - below) / (up - down)            # up - down: 2 delta as it was rounded
+
+
+def numerical(f, x, at, a):
+    """The numerical gradient of f() by x.flat[at], and whether it is valid; a: what backward says."""
+    value = abs(f())
     for delta in DELTAS:
-        noise = 4 * np.finfo(float).eps * abs(loss) / delta
-        n, *others = (quotient(point, x, at, part) for part in (delta, delta / 2, delta / 4))
-        if all(abs(n - other) <= RULE / 10 * (abs(n) + abs(other)) + noise / 2 for other in others):
-            return n, not RULE * (abs(n) + abs(a)) <= noise     # "not": an a that is not a number is wrong, not invisible
+        noise = 4 * np.finfo(float).eps * value / delta
+        n, *others = (quotient(f, x, at, d) for d in (delta, delta / 2, delta / 4))
+        if all(abs(n - m) <= RULE / 10 * (abs(n) + abs(m)) + noise / 2 for m in others):
+            return n, not RULE * (abs(n) + abs(a)) <= noise     # if a is not a number, this is valid
     return n, False
 
 
-def grad_check(script, run, ids, entries, faults):
-    """Print the article's table; add the parameters that break its rule to faults. Returns how many entries were valid."""
-    point = Point(script, run, ids, script.zeros(script.state_shapes(run.batchsize, **run.sizes), np.float64))
-    loss, grads = point.gradients()
-    rng = script.generator(run.seed, 3, run.iter)           # 3: the scripts use 0, 1 and 2
-    names = [name for name in ARTICLE if name in run.params]
-    print(f"\n{describe(run)}, {'fresh weights' if run.iter == 0 else f'after {run.iter} iterations'}, loss {loss:.3f}\n\nGRAD CHECK\n")
-    visible = 0
-    for name in names + [name for name in run.params if name not in names]:
-        x, a = (blocks[name].reshape(-1) for blocks in (point.blocks, grads))
-        looked_at = rng.permutation(x.size)[:entries]
-        a = a[looked_at]
-        n, valid = map(np.array, zip(*(numerical(point, loss, x, at, a_at) for at, a_at in zip(looked_at, a))))
+def grad_check(script, run, stop):
+    """Print the article's table for the run's next window. Returns the parameters that fail."""
+    params, inputs, targets, state = point(script, run, float)
+    value, grads, _ = script.gradients(params, inputs, targets, state)
+    f = functools.partial(loss, script, params, inputs, targets, state, {})
+    rng = np.random.default_rng([run.seed, 3, run.iter])        # the scripts use 0, 1 and 2
+    faults = []
+    script.say(f"\n{weights_of(run)}, loss {value:.3f}\n\nGRAD CHECK\n")
+    if not math.isfinite(value):
+        raise script.Failure("the loss is not finite: try a smaller --init or --lr", 1)
+    for name in sorted(params, key=lambda name: (ARTICLE + [name]).index(name)):
+        x = params[name]
+        entries = rng.permutation(x.size)[:run.gradcheck]
+        a = gradient(grads, name, x.shape).flat[entries]
+        n, valid = map(np.array, zip(*(numerical(f, x, at, a_at) for at, a_at in zip(entries, a))))
         error = abs(n - a)[valid] / (abs(n) + abs(a))[valid]
-        low, high, mean = (error.min(), error.max(), error.mean()) if len(error) else (math.nan,) * 3
-        print(f"{name}: n = [{n.min():e}, {n.max():e}] min {low:e}, max {high:e}\n"
-              f" a = [{a.min():e}, {a.max():e}] mean {mean:e} # {len(n)}/{len(error)}", flush=True)
-        visible += len(error)
+        low, high, mean = (g(error) if len(error) else math.nan for g in (np.min, np.max, np.mean))
+        script.say(f"{name}: n = [{n.min():e}, {n.max():e}] min {low:e}, max {high:e}",
+                   f" a = [{a.min():e}, {a.max():e}] mean {mean:e} # {len(n)}/{len(error)}")
         if not (error < RULE).all():
-            faults[name] = None
-    return visible
+            faults.append(name)
+        if stop.signal:
+            break
+    return faults
 
 
-# Complex step ---------------------------------------------------------------------------------------------------------
+# 2. Complex step ----------------------------------------------------------------------------------
 
-def complex_step(script, run, ids):
-    """For each parameter and piece of state: entries, largest gradient, worst error; it has to be at most BOUND."""
-    rng = script.generator(run.seed, 4, run.iter)
-    dstate = {name: rng.standard_normal(value.shape) for name, value in run.state.items()}
-    _, grads = Point(script, run, ids, dstate).gradients()
-    point, result = Point(script, run, ids, dstate, complex), {}
-    for name, x in point.blocks.items():
-        n, a = np.empty(x.shape), grads.get(name, math.nan)     # what backward leaves out is wrong
+def blocks(params, state):
+    """Everything that has a gradient, by name."""
+    return {**params, **{"state " + name: value for name, value in state.items()}}
+
+
+def complex_step(script, run, stop):
+    """Check each entry of each parameter and of the state; print a line for each block: entries,
+    largest gradient, worst error (at most BOUND). Returns the blocks that fail."""
+    params, inputs, targets, state = point(script, run, float)
+    rng = np.random.default_rng([run.seed, 4, run.iter])
+    weights = {name: rng.standard_normal(value.shape) for name, value in state.items()}
+    logits, _, cache = script.forward(params, inputs, state)
+    dlogits = script.cross_entropy(logits, targets)[1]
+    grads = blocks(*script.backward(params, cache, dlogits, weights))
+
+    params, inputs, targets, state = point(script, run, complex)
+    sizes = ", ".join(f"{name} {size}" for name, size in zip(script.SIZES, run.sizes))
+    script.say(f"\nCOMPLEX STEP, {weights_of(run)}, {sizes}\n")
+    faults = []
+    for name, x in blocks(params, state).items():
+        n, a = np.empty(x.shape), gradient(grads, name, x.shape)
         for at in np.ndindex(x.shape):
             value = x[at]
             x[at] = value + STEP * 1j
-            n[at] = point.forward()[0].imag / STEP
+            n[at] = loss(script, params, inputs, targets, state, weights).imag / STEP
             x[at] = value
         largest = np.maximum(abs(n), abs(a)).max()
         scale = abs(n) + abs(a) + FLOOR * largest
-        result[name] = x.size, largest, (abs(n - a) / np.where(scale == 0, 1, scale)).max()
-    return result
+        worst = (abs(n - a) / np.where(scale == 0, 1, scale)).max()
+        script.say(f"{name + ':':9}{x.size:5} entries  max |a| {largest:.3e}  error {worst:.3e}")
+        if not worst <= BOUND:
+            faults.append(name)
+        if stop.signal:
+            break
+    return faults
 
 
-def proof(run, columns, faults):
-    """Print the results of complex_step side by side, by title; add what misses the bound to faults."""
-    print(f"\n{describe(run)}\n\nCOMPLEX STEP\n")
-    print(" " * 17 + "".join(f"  {title:>22}" for title in columns))
-    print("          entries" + "     max |a|  worst error" * len(columns))
-    for name in next(iter(columns.values())):
-        results = [column[name] for column in columns.values()]
-        print(f"{name + ':':9}{results[0][0]:8}" + "".join(f"  {largest:10.3e} {worst:12.3e}" for _, largest, worst in results))
-        if not all(worst <= BOUND for _, _, worst in results):
-            faults[name] = None
-    print(end="", flush=True)
+# Fresh, large and trained weights -----------------------------------------------------------------
+
+def weights_of(run):
+    """Which weights a check looks at."""
+    return getattr(run, "title", f"after {run.iter} iterations" if run.iter else "fresh weights")
 
 
-# Runs -----------------------------------------------------------------------------------------------------------------
-
-def describe(run):
-    """What a check looks at, in a line."""
-    sizes = ", ".join(f"{name} {value}" for name, value in run.sizes.items())
-    return f"{sizes}, batchsize {run.batchsize}, seqlength {run.seqlength}, {len(run.vocab)} characters"
-
-
-def small_run(script, big):
-    """A run like the big one, with sizes that the complex step can afford. Its text has few characters: numbers modulo M."""
-    run = types.SimpleNamespace(**vars(big))
-    run.sizes = {name: SMALL[name] for name in big.sizes}
-    run.batchsize, run.seqlength, run.vocab = SMALL_B, min(SMALL_S, big.seqlength), big.vocab[:SMALL_M]
-    run.params, run.mem = (script.Params(script.param_shapes(len(run.vocab), **run.sizes), run.dtype) for _ in range(2))
-    script.init_params(run.params, script.generator(run.seed, 0))
-    run.state = script.zeros(script.state_shapes(run.batchsize, **run.sizes), run.dtype)
-    run.position, run.jumps = np.full(run.batchsize, 2**40), np.zeros(run.batchsize, np.int64)     # beyond the text: streams start
-    return run
+def small_run(script, run):
+    """A fresh run of sizes that the complex step can afford. Its text has few characters: the
+    number of each modulo M."""
+    sizes = tuple(SMALL.get(name, 3) for name in script.SIZES)
+    rng, M = np.random.default_rng([run.seed, 0]), min(SMALL_M, len(run.vocab))
+    params = script.init_params(rng, M, run.init, *sizes)
+    small = fork(run, sizes=sizes, batchsize=SMALL_B, seqlength=min(SMALL_S, run.seqlength),
+                 dtype=np.dtype(float), vocab=run.vocab[:M], ids=run.ids % M, params=params,
+                 mem={name: np.zeros_like(p) for name, p in params.items()}, iter=0,
+                 stream=np.arange(SMALL_B), position=np.full(SMALL_B, len(run.ids)),
+                 jumps=np.zeros(SMALL_B, np.int64))             # beyond the text, so streams start
+    small.state = script.zero_state(small, SMALL_B)
+    return small
 
 
-def large_run(script, small, ids):
-    """The small run with weights that no training has had to find: normal, 0.5; and a state that they have led to."""
-    run = small_run(script, small)
-    run.params.flat[:] = script.generator(run.seed, 5).standard_normal(run.params.flat.size) / 2
+def large_run(script, small):
+    """The small run with large random weights, and a state that they have led to."""
+    rng = np.random.default_rng([small.seed, 5])
+    params = {name: rng.standard_normal(p.shape) / 2 for name, p in small.params.items()}
+    run = fork(small, params=params, title="large weights")
     for _ in range(10):
-        inputs, _ = script.next_window(ids, run, run.seqlength)
+        inputs, _ = script.next_window(run)
         run.state = script.forward(run.params, inputs, run.state)[1]
     return run
 
 
-def train_quietly(script, run, ids, iterations):
-    """What the script's train does, without a word."""
-    window, nothing = None, script.zeros({name: value.shape for name, value in run.state.items()}, run.dtype)
-    for _ in range(iterations):
-        inputs, targets = script.next_window(ids, run, run.seqlength)
-        logits, run.state, window = script.forward(run.params, inputs, run.state, window)
-        grads, _ = script.backward(run.params, window, script.cross_entropy(logits, targets)[1], nothing)
-        script.adagrad(run.params.flat, grads.flat, run.mem.flat, run.lr)
-        run.iter += 1
+def check_and_train(script, run, stop):
+    """Check, train as the script does, with a check after each of its reports, and give the verdict."""
+    small, report, start = small_run(script, run), script.report, run.iter
+
+    def check(*small_runs):
+        faults = grad_check(script, run, stop)
+        for each in small_runs:
+            faults += [] if stop.signal else complex_step(script, each, stop)
+        if faults:
+            script.say("\nGRADIENTS THAT DO NOT AGREE: " + ", ".join(dict.fromkeys(faults)))
+            raise script.Failure("", 1)
+        script.say("")
+
+    def report_and_check(run, stop):
+        heldout = report(run, stop)
+        while small.iter < run.iter - start:
+            script.iterate(small, script.gradients)
+        check(small)
+        return heldout
+
+    check(small, large_run(script, small))
+    if run.iters == run.timelimit == math.inf:      # no limit was given
+        run.iters = run.check_interval
+    script.report = report_and_check
+    if not stop.signal:
+        script.train(run, stop)
+    if not stop.signal:
+        script.say(f"all gradients agree: {len(run.params)} parameters and the incoming state "
+                   f"({', '.join(run.state)})")
 
 
-def parse(script, argv):
-    """The command line: flags of our own, and the script's values for everything else that it wants to know."""
-    p = script.OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False,
-                             epilog="Exit status: 0 if all gradients agree, 1 if not, 2 if it could not be found out.")
-    count, amount, natural = script.above_zero(int), script.above_zero(float), script.above_zero(int, zero=True, below=2**62)
-    standard = {**script.DEFAULTS, **{name: default for name, (default, _) in script.SIZES.items()}, **DEFAULTS}
-    flag = p.add_argument
-    flag("--script", metavar="FILE", help="the script to check: one of the three or a changed copy (default dnc-numpy.py beside this file)")
-    flag("--gradcheck", type=count, metavar="N", default=10, help="entries of each parameter that differences look at (default 10)")
-    for name, (_, meaning) in script.SIZES.items():
-        flag(f"--{name}", type=count, metavar="N", default=standard[name], help=f"{meaning}, for differences (default {standard[name]})")
-    for name, meaning in (("batchsize", "B, streams of text side by side"), ("seqlength", "S, steps of a window")):
-        flag(f"--{name}", type=count, metavar="N", default=standard[name], help=f"{meaning}, for differences (default {standard[name]})")
-    flag("--timelimit", type=amount, metavar="SECONDS", help="go on in rounds until these seconds are over: train, print a sample, "
-         "check (default: one round)")
-    flag("--check_interval", type=count, metavar="N", default=200, help="iterations that a round trains (default 200)")
-    flag("--sample_length", type=natural, metavar="N", help="characters of a round's sample (default 200 with --timelimit, else 0: none)")
-    flag("--fname", metavar="FILE", help="append the figures of training here, tab-separated, as the scripts do")
-    flag("--data", metavar="FILE", help="text to check and train on (default: that of the script)")
-    flag("--lr", type=amount, metavar="X", default=standard["lr"], help=f"learning rate of Adagrad (default {standard['lr']})")
-    flag("--seed", type=natural, metavar="N", default=1, help="of weights, places in the text, samples, and entries to look at (default 1)")
-    flag("--fp64", action="store_true", help="train in double precision, too; checks always are")
-    given = p.parse_args(argv)
-    args = script.parse([])                                 # the script's own values for whatever has no flag here
-    vars(args).update((name, value) for name, value in vars(given).items() if value is not None)
-    args.timelimit, args.iters = given.timelimit or math.inf, args.check_interval
-    args.rounds = math.inf if given.timelimit else 1
-    if given.sample_length is None:
-        args.sample_length = 200 if given.timelimit else 0
-    return args
-
-
-def check(script, args):
-    """Everything from fresh weights to the verdict; returns the exit status."""
-    if args.fname and (os.path.isdir(args.fname) or not os.path.isdir(os.path.dirname(args.fname) or ".")):
-        raise script.Failure(f"cannot write {args.fname}: it is a folder, or its folder is not there")
-    workers, nobody = script.Workers(), types.SimpleNamespace(signal=0)     # nobody stops training: Ctrl-C ends everything here
-    if workers.size > 1:
-        raise script.Failure("gradients are checked by one process: start it without mpirun")
-    run, ids, heldout = script.begin(args, workers)
-    args.prime = "\n" if "\n" in run.vocab else run.vocab[0]
-    small, faults, broken, rounds = small_run(script, run), {}, None, 0
-    text, few = ids[:heldout], ids[:heldout] % len(small.vocab)
-
-    visible = grad_check(script, run, text, args.gradcheck, faults)
-    proof(small, {"fresh weights": complex_step(script, small, few),
-                  "large weights": complex_step(script, large_run(script, small, few), few)}, faults)
-    end = time.perf_counter() + args.timelimit
-    try:
-        while rounds == 0 or rounds < args.rounds and time.perf_counter() < end:
-            rounds += 1
-            print("\nTRAINING\n", flush=True)
-            args.timelimit = end - time.perf_counter()
-            script.train(run, ids, heldout, args, workers, nobody)
-            train_quietly(script, small, few, args.check_interval)
-            visible += grad_check(script, run, text, args.gradcheck, faults)
-            proof(small, {f"after {small.iter} iterations": complex_step(script, small, few)}, faults)
-    except script.Failure as e:                             # numbers that are not finite: first say what has been found
-        broken = e
-
-    if faults:
-        print(f"\nGRADIENTS THAT DO NOT AGREE: {', '.join(faults)}", flush=True)
-    if broken:
-        raise broken
-    if faults:
-        return 1
-    print(f"\nall gradients agree: {len(run.params)} parameters ({visible} entries by differences, all by the complex step) and the "
-          f"incoming state {', '.join(run.state)}")
-    return 0
-
-
-# The command line -----------------------------------------------------------------------------------------------------
+# The command line ---------------------------------------------------------------------------------
 
 def load(path):
-    """The script at path as a module: always from its source, and nothing is written beside it."""
-    spec = importlib.util.spec_from_file_location("script", path, loader=importlib.machinery.SourceFileLoader("script", path))
-    module = importlib.util.module_from_spec(spec)
-    exec(spec.loader.source_to_code(spec.loader.get_data(path), path), vars(module))
-    lacking = [name for name in ("forward", "backward", "param_shapes", "state_shapes", "begin", "train") if not hasattr(module, name)]
-    if lacking:
-        raise ImportError(f"it is none of the three scripts: it has no {lacking[0]}")
+    """The script at path, as a module."""
+    module = types.ModuleType("script")
+    module.__file__ = path
+    with open(path, "rb") as file:
+        exec(compile(file.read(), path, "exec"), vars(module))
+    for name in ("forward", "backward", "gradients", "iterate", "report", "FLAGS", "main"):
+        if not hasattr(module, name):
+            raise ImportError(f"it has no {name}")
     return module
 
 
-def fail(message, status=2):
-    """One line for the user; returns the exit status."""
-    line = f"{os.path.basename(sys.argv[0])}: {' '.join(str(message).split())}"
-    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)      # a name cannot steer a terminal
-    return status
+def flags(script):
+    """Our two flags and those of the script, some with a default and a meaning of their own."""
+    story = script.STORY = os.path.join(FOLDER, "data", "gull-rock.txt")    # a copy may have none
+    table = {
+        "script": (str, "", None, "script to check (default: the dnc-numpy.py beside this file)"),
+        "gradcheck": (int, 1, 10, "entries of each parameter that differences look at"),
+        **script.FLAGS,
+        "data": (str, "", story, script.FLAGS["data"][-1]),
+        "iters": (int, 1, None, "iterations of training (default: those of one --check_interval; "
+                  "no limit with --timelimit)"),
+        "timelimit": (float, 1e-300, math.inf, "seconds of training and checks"),
+        "check_interval": (int, 1, 200, "iterations between checks"),
+        "sample_length": (int, 0, 0, "characters of a sample before each check; 0: none")}
+    for name, default in (("hidden", 16), ("batchsize", 16), ("seqlength", 15)):
+        kind, low, _, meaning = table[name]
+        table[name] = kind, low, default, meaning
+    return table
 
 
 def main(argv=None):
     """Run the command line; returns the exit status."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):   # a closed one is None
-        stream.reconfigure(errors="backslashreplace")
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)     # the other flags depend on the script
-    first.add_argument("--script", nargs="?")
-    path = first.parse_known_args(argv)[0].script or os.path.join(os.path.dirname(os.path.abspath(__file__)), "dnc-numpy.py")
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--script", nargs="?")       # the other flags depend on the script
+    path = first.parse_known_args(argv)[0].script or os.path.join(FOLDER, "dnc-numpy.py")
     try:
-        try:
-            script = load(path)
-        except (Exception, SystemExit) as e:                # whatever a file may do when it is run
-            return fail(f"cannot load {path}: {e or type(e).__name__}")
-        try:
-            with np.errstate(all="ignore"):                 # numbers that are not finite do not agree: the verdict says so
-                return check(script, parse(script, argv))
-        except script.Failure as e:
-            return fail(e, e.status)
-    except MemoryError:
-        return fail("not enough memory for these sizes")
-    except BrokenPipeError:                                 # the reader of our output has gone, as in | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as e:
-        return fail(f"cannot write {e.filename or 'the output'}: {e.strerror or e}", 1)
-    except KeyboardInterrupt:
-        return 130
+        script = load(path)
+    except (Exception, SystemExit) as e:            # whatever a file may do when it is run
+        message = " ".join(f"cannot load {path}: {getattr(e, 'strerror', 0) or e}".split())
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+        return 2
+    script.__doc__, script.FLAGS = __doc__, flags(script)       # the script's parser shows both
+    return script.main(argv, train=functools.partial(check_and_train, script))
 
 
 if __name__ == "__main__":

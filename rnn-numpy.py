@@ -336,6 +336,15 @@ def save(run, paths):
             raise Failure(f"cannot save {path}: {e.strerror or e}", 1)
 
 
+def read_array(data):
+    """The array in the bytes of an .npy file. np.load would allocate what its header claims."""
+    file = io.BytesIO(data)
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
+    return array.copy()                                 # frombuffer takes no objects: no pickles
+
+
 def load(path):
     """The run that save wrote. A hostile file runs no code, and takes no memory beyond its size."""
     try:
@@ -344,7 +353,7 @@ def load(path):
             members = archive.infolist()
             if sum(m.file_size + m.compress_type for m in members) > os.path.getsize(path):
                 raise ValueError("it is compressed")
-            arrays = {m.filename[:-4]: np.load(archive.open(m)) for m in members}   # no pickles
+            arrays = {m.filename[:-4]: read_array(archive.read(m)) for m in members}
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
         run = types.SimpleNamespace(**parse([f"--{name}={arrays[name]}" for name in SAVED]))
@@ -377,12 +386,14 @@ def load(path):
 
 # ---- common: training ----
 class Stop:
-    """Ctrl-C and SIGTERM: the first lets the iteration end and be saved, a second does not wait."""
+    """Ctrl-C and SIGTERM: the first lets the iteration end and be saved, a second ends at once."""
 
     signal = 0
 
     def __enter__(self):
-        self.before = {n: signal.signal(n, self) for n in (signal.SIGINT, signal.SIGTERM)}
+        self.before, self.seen = {}, set()
+        for number in signal.SIGINT, signal.SIGTERM:
+            self.before[number] = signal.signal(number, self)
         return self
 
     def __exit__(self, *error):                         # a notebook goes on after the script
@@ -390,9 +401,10 @@ class Stop:
             signal.signal(number, handler)
 
     def __call__(self, number, frame):
-        if self.signal:
+        if number in self.seen:
             os._exit(128 + number)
         self.signal = number
+        self.seen.add(number)
 
 
 def iterate(run, gradients):
@@ -530,17 +542,19 @@ def begin(given):
     run.sizes = tuple(getattr(run, name) for name in SIZES)
     if run.iters is None:
         run.iters, run.timelimit = math.inf, run.timelimit or 60
-    if run.val >= 1 + (run.iters == 0):
+    if run.val > 1 or run.val == 1 and (run.iters or not run.load):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
-    run.ids, run.tail, run.stream, changed = np.zeros(0, np.uint8), 0, np.arange(run.batchsize), ""
+    run.ids, run.tail, changed = np.zeros(0, np.uint8), 0, ""
     if not run.load or run.iters or "data" in given:
         text = read_text(run.data, run.encoding, "--data FILE")
         run.vocab = run.vocab if run.load else sorted(set(text))
+        if len(run.vocab) < 2:
+            raise Failure(f"{run.data} has no two different characters: nothing can be learnt")
         run.ids = encode(text, run.vocab, run.data)
         run.tail = len(run.ids) - round(run.val * len(run.ids))
-        if run.iters and (run.tail <= run.seqlength or len(run.vocab) < 2):
+        if run.iters and run.tail <= run.seqlength:
             raise Failure(f"{run.data} is too short: a window takes {run.seqlength + 1:,} of its "
-                          f"{run.tail:,} characters to train on, {len(run.vocab)} different")
+                          f"{run.tail:,} characters to train on")
         digest = zlib.crc32(run.ids)
         if run.load and run.iters and digest != run.digest:
             changed = f"{run.data} is not the text of {run.load}"
@@ -554,6 +568,7 @@ def begin(given):
     run.reset_id = run.vocab.index(character) if character else None
     check_memory(run)
     check_targets(run, changed)
+    run.stream = np.arange(run.batchsize)
     if changed:
         say(f"{changed}: streams start afresh")
     if changed or not run.load:
