@@ -370,7 +370,7 @@ def load(path):
                     raise ValueError(f"{prefix + name} is not as it was saved")
             return {name: arrays[prefix + name] for name in shapes}
 
-        run.sizes, big = tuple(getattr(run, name) for name in SIZES), sys.float_info.max
+        run.sizes, big = tuple(getattr(run, name) for name in SIZES), np.finfo(run.dtype).max
         shapes, B = param_shapes(len(run.vocab), *run.sizes), run.batchsize
         run.params = group(shapes, run.dtype, -big, big)
         run.mem = group(shapes, run.dtype, 0, big, "adagrad_")
