@@ -11,8 +11,8 @@
     python dnc-debug.py --help                  every flag: those of the script and two more
 
 It loads the script, so what is checked is what trains. For a number x (a weight, a bias, a number
-of the incoming state) backward gives a, the gradient of the loss. forward alone gives it, too: change
-x a little and see how the loss changes. That is n, the numerical gradient, had in two ways:
+of the incoming state) backward gives a, the gradient of the loss. forward alone gives it, too:
+change x a little and see how the loss changes. That is n, the numerical gradient, got in two ways:
 
 1. GRAD CHECK, by central differences: n = (loss(x + delta) - loss(x - delta)) / (2 delta).
 The simple way. It is rough, since two nearly equal numbers are subtracted. For each parameter, some
@@ -38,7 +38,7 @@ To the loss is added the state after the window times random numbers, or nothing
 what only later windows use. (A high --lr can drive gates so near to 1 that 1 - gate has few digits
 left. The bound is then missed without a mistake.)
 
-Exit status: 0 if all agree, 1 if not (the last line names the parameters), 2 if nothing was checked.
+Exit status: 0 if all agree; 1 if not, the last line says which; 2 if nothing could be checked.
 """
 import argparse
 import functools

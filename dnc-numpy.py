@@ -109,11 +109,11 @@ def param_shapes(M, hidden, locations, width, heads):
             "by": (M, 1)}
 
 
-def init_params(rng, M, init, hidden, locations, width, heads):
+def init_params(rng, M, init, *sizes):
     """Initial parameters: random weights (see random_weights), biases 0, but 1 for the forget gate:
     a fresh cell keeps what it has."""
-    params = random_weights(rng, param_shapes(M, hidden, locations, width, heads), init)
-    params["bh"][2 * hidden:3 * hidden] = 1
+    params, H = random_weights(rng, param_shapes(M, *sizes), init), sizes[0]
+    params["bh"][2 * H:3 * H] = 1
     return params
 
 
@@ -344,21 +344,16 @@ def link(L_, p_, ww):
     """
     fade, L = outer(ww, (-1, 1 - ww), (p_, 0))
     L += fade * L_
-    diagonal(L)[:] = 0
+    np.einsum("bii->bi", L)[:] = 0                      # a view of the diagonals
 
     def back(dL):
         dL = dL.copy()
-        diagonal(dL)[:] = 0
+        np.einsum("bii->bi", dL)[:] = 0
         dfade, one = dL * L_, np.ones_like(ww)
         dww = (np.matmul(dL, p_[:, :, None]) - np.matmul(dfade, one[:, :, None]))[:, :, 0]
         dww -= np.matmul(one[:, None], dfade)[:, 0]
         return fade * dL, np.matmul(ww[:, None], dL)[:, 0], dww             # dL_, dp_, dww
     return L, back
-
-
-def diagonal(L):
-    """A view of the diagonals (B, N) of L (B, N, N)."""
-    return L.reshape(len(L), -1)[:, ::L.shape[1] + 1]
 
 
 def precedence(p_, ww):

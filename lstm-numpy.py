@@ -75,11 +75,11 @@ def param_shapes(M, hidden):
             "by": (M, 1)}
 
 
-def init_params(rng, M, init, hidden):
+def init_params(rng, M, init, *sizes):
     """Initial parameters: random weights (see random_weights), biases 0, but 1 for the forget gate:
     a fresh cell keeps what it has."""
-    params = random_weights(rng, param_shapes(M, hidden), init)
-    params["bh"][2 * hidden:3 * hidden] = 1
+    params, H = random_weights(rng, param_shapes(M, *sizes), init), sizes[0]
+    params["bh"][2 * H:3 * H] = 1
     return params
 
 

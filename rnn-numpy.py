@@ -72,9 +72,9 @@ def param_shapes(M, hidden):
             "by": (M, 1)}
 
 
-def init_params(rng, M, init, hidden):
+def init_params(rng, M, init, *sizes):
     """Initial parameters: random weights (see random_weights), biases 0."""
-    return random_weights(rng, param_shapes(M, hidden), init)
+    return random_weights(rng, param_shapes(M, *sizes), init)
 
 
 def state_shapes(B, hidden):

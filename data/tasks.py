@@ -4,14 +4,17 @@ Each line is a small task, drawn at random:
 
     copy      hgfa>hgfa             a string, and the same again
     repeat    hgf3>hgfhgfhgf        a string, a number, and the string as many times
-    recall    bQfAmK?mKbQmK         pairs of a key and a value, keys all different; then keys, each one with its value
+    recall    bQfAmK?mKbQmK         pairs of a key and a value, keys all different; then keys
+                                    of the line again, each with its value
 
-In such a text it is known what can be known. What is drawn costs the best predictor its entropy: a letter out of A costs
-log2 A bits, the length of a string log2 of the number of lengths, and so on. All the rest, if remembered, costs nothing.
-The floor printed on standard error is the quotient of a line's expected bits and its expected characters, newline and all:
-the bits per character (BPC) that no network can stay below on a long text of this kind, and that a perfect one reaches.
+What such a text costs at least is known. What is drawn costs the best predictor its entropy: a
+letter out of A costs log2 A bits, the length of a string log2 of the number of lengths, and so on.
+The rest, if remembered, costs nothing. The floor, printed on standard error, is the quotient of the
+expected bits and characters of a line, its newline included: the bits per character (BPC) of a
+perfect predictor on a long text of this kind.
 
-Exit status: 0 done, 2 a wrong flag or the text cannot be written (one line says why), 130 Ctrl-C, 141 closed pipe.
+Exit status: 0 done, 2 a wrong flag or the text cannot be written (one line says why), 130 Ctrl-C,
+141 closed pipe.
 """
 import argparse
 import math
@@ -35,7 +38,7 @@ def copy(rng, n, args):
 
 
 def copy_price(n, args):
-    """Of a line of n letters, all else being drawn: the expected bits and the expected characters."""
+    """The expected bits and characters of a line of n letters."""
     return n * math.log2(args.letters), 2 * n + 2
 
 
@@ -50,20 +53,23 @@ def repeat_price(n, args):
 
 
 def recall(rng, n, args):
-    """A line of n pairs, and args.queries of them again (0: n), each drawn from all n; or each pair once again."""
-    pairs = list(map("".join, zip(rng.sample(KEYS[:args.letters], n), rng.choices(VALUES[:args.letters], k=n))))
+    """A line of n pairs, and args.queries of them again (0: n), each drawn from all n; with
+    args.once each pair once again."""
+    keys, values = rng.sample(KEYS[:args.letters], n), rng.choices(VALUES[:args.letters], k=n)
+    pairs = list(map("".join, zip(keys, values)))
     again = rng.sample(pairs, n) if args.once else rng.choices(pairs, k=args.queries or n)
     return f"{''.join(pairs)}?{''.join(again)}\n"
 
 
 def recall_price(n, args):
     queries = args.queries or n
-    keys = sum(math.log2(args.letters - i) for i in range(n))       # the next key is none of those before it
+    keys = sum(math.log2(args.letters - i) for i in range(n))   # a key is none of those before
     asked = math.log2(math.factorial(n)) if args.once else queries * math.log2(n)
     return keys + n * math.log2(args.letters) + asked, 2 * n + 1 + 2 * queries + 1
 
 
-TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price), "recall": (recall, recall_price)}
+TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price),
+         "recall": (recall, recall_price)}
 
 
 def floor(args):
@@ -81,7 +87,7 @@ def lines(args):
 
 
 def write(args, file):
-    """Whole lines, until there are args.size characters. Returns how many lines and characters that makes."""
+    """Whole lines, until there are args.size characters; returns how many of both."""
     count = characters = 0
     piece, more = [], lines(args)
     while characters < args.size:
@@ -113,28 +119,38 @@ def number(low, high):
 
 def parse(argv):
     """The command line, and whether its numbers go together."""
-    p = OneLineParser(prog="tasks.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-                      description=__doc__.split("\n\n", 1)[1].rsplit("\n\n", 1)[0], epilog="README.md says what came of them.")
+    p = OneLineParser(prog="tasks.py", allow_abbrev=False,
+                      formatter_class=argparse.RawDescriptionHelpFormatter,
+                      description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
     p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
-    flag = p.add_argument
-    flag("--shortest", type=number(1, 1000), metavar="N", default=1, help="letters of the shortest string, or pairs (default 1)")
-    flag("--longest", type=number(1, 1000), metavar="N", default=8, help="letters of the longest string, or pairs (default 8)")
-    flag("--letters", type=number(1, 26), metavar="N", default=26, help="how many different letters (default 26)")
-    flag("--times", type=number(1, 9), metavar="N", default=3, help="repeat: copies at most (default 3)")
-    flag("--queries", type=number(0, 1000), metavar="N", default=0, help="recall: keys that are asked for; 0: as many as pairs (default)")
-    flag("--once", action="store_true", help="recall: each key is asked for once, in random order")
-    flag("--size", type=number(1, 10**10), metavar="N", default=10_000_000,
-         help="characters, up to the next end of a line (default 10000000)")
-    flag("--seed", type=number(0, 2**62), metavar="N", default=1, help="of all that is drawn (default 1)")
-    flag("--out", metavar="FILE", help="the text (default: standard output)")
+    for name, low, high, default, meaning in (
+            ("shortest", 1, 1000, 1, "letters of the shortest string, or pairs"),
+            ("longest", 1, 1000, 8, "letters of the longest string, or pairs"),
+            ("letters", 1, 26, 26, "how many different letters"),
+            ("times", 1, 9, 3, "repeat: copies at most"),
+            ("queries", 0, 1000, 0, "recall: keys that are asked for; 0: as many as pairs"),
+            ("size", 1, 10**10, 10_000_000, "characters, up to the next end of a line"),
+            ("seed", 0, 2**62, 1, "of all that is drawn")):
+        p.add_argument(f"--{name}", type=number(low, high), metavar="N", default=default,
+                       help=f"{meaning} (default {default})")
+    p.add_argument("--once", action="store_true",
+                   help="recall: each key is asked for once, in random order")
+    p.add_argument("--out", metavar="FILE", help="the text (default: standard output)")
     args = p.parse_args(argv)
     if args.shortest > args.longest:
         raise Failure(f"--shortest {args.shortest} is more than --longest {args.longest}")
     if args.task == "recall" and args.longest > args.letters:
-        raise Failure(f"--longest {args.longest} pairs need as many different keys, and --letters is {args.letters}")
+        raise Failure(f"--longest {args.longest} pairs need as many different keys, "
+                      f"and --letters is {args.letters}")
     if args.once and args.queries:
         raise Failure("--once asks for as many keys as there are: it does not go with --queries")
     return args
+
+
+def say(text):
+    """One line on standard error, whatever a file's name has in it."""
+    if sys.stderr:
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr)
 
 
 def main(argv=None):
@@ -144,11 +160,14 @@ def main(argv=None):
         if args.out:
             with open(args.out, "w", encoding="ascii", newline="\n") as file:
                 count, characters = write(args, file)
+        elif sys.stdout is None:
+            raise Failure("standard output is closed: name a file with --out FILE")
         else:
             count, characters = write(args, sys.stdout)
-        print(f"{args.task}: {count:,} lines, {characters:,} characters; floor {floor(args):.4f} bits per character", file=sys.stderr)
+        say(f"{args.task}: {count:,} lines, {characters:,} characters; "
+            f"floor {floor(args):.4f} bits per character")
         return 0
-    except BrokenPipeError:                                 # whoever read our output has gone, as in | head
+    except BrokenPipeError:                             # as in | head
         message, status = None, 141
     except KeyboardInterrupt:
         message, status = None, 130
@@ -157,9 +176,8 @@ def main(argv=None):
     except OSError as e:
         message, status = f"cannot write {e.filename or 'the text'}: {e.strerror or e}", 2
     if message:
-        line = f"tasks.py: {message}"                       # one line, whatever a file's name has in it
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)            # what is still to be printed is lost quietly
+        say(f"tasks.py: {message}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # what is still to be printed is lost
     return status
 
 

@@ -1,7 +1,8 @@
-"""What the tests share: the scripts, ways to run them, and a small text.
+"""What the tests share: the scripts, one way to run them, and a small text.
 
-Most tests run a script as a user does, in a process and a folder of its own. Where hundreds of runs or a fake clock are
-needed, they call its main() in this process.
+A run is a call of main() in this process, or, where the test asks for something that only a process
+has, a process of its own. Blocks that are common to the scripts (test_common.py) are tested with one
+script, the fixture rnn; what meets a model with all three, the fixture script.
 """
 import contextlib
 import dataclasses
@@ -12,19 +13,24 @@ import os
 import pathlib
 import random
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import types
 import unittest.mock
+import warnings
 
 import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-MODELS = [model for model in ("rnn", "lstm", "dnc") if (ROOT / f"{model}-numpy.py").exists()]
-ENVIRONMENT = dict(os.environ)      # as it was before a test imported a script, which sets the number of BLAS threads
+MODELS = ["rnn", "lstm", "dnc"]
+ENVIRONMENT = dict(os.environ)      # before a test imports a script, which sets BLAS threads
 SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_interval 0".split()
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"            # all that steers a terminal, but tab and newline
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limits or devices")
 
@@ -32,10 +38,12 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limi
 def some_text(length=5000):
     """Words, sentences and lines of ASCII that were not written by anybody."""
     rng = random.Random(1)
-    words = ["".join(rng.choice(["an", "be", "co", "du", "el", "fi", "go"]) for _ in range(rng.randint(1, 3))) for _ in range(50)]
+    words = ["".join(rng.choice(["an", "be", "co", "du", "el", "fi", "go"])
+                     for _ in range(rng.randint(1, 3))) for _ in range(50)]
     text = ""
     while len(text) < length:
-        text += " ".join(rng.choices(words, k=rng.randint(3, 9))).capitalize() + rng.choice(".?!") + rng.choice(" \n")
+        text += " ".join(rng.choices(words, k=rng.randint(3, 9))).capitalize()
+        text += rng.choice(".?!") + rng.choice(" \n")
     return text[:length]
 
 
@@ -67,62 +75,89 @@ class Script:
         """Flags of a small model on text.txt that neither checks nor samples; later flags win."""
         return ["--data", "text.txt", *SMALL, *(SMALL_MEMORY if self.model == "dnc" else [])]
 
-    def command(self, flags, *more, python=()):
-        return [sys.executable, *python, str(self.path), *flags.split(), *map(str, more)]
+    def command(self, flags="", *more, python=()):
+        """The command line of a training run with a small model."""
+        return [sys.executable, *python, str(self.path), *self.small, *flags.split(),
+                *map(str, more)]
 
-    def run(self, flags="", *more, status=0, python=(), env=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is; status None: whatever it is. What each run promises is checked."""
-        options = {"cwd": self.folder, "stdout": subprocess.PIPE, **options}
-        with unchanged(self.folder) if status == 2 else contextlib.nullcontext():
-            done = subprocess.run(self.command(flags, *more, python=python), stderr=subprocess.PIPE, encoding="utf-8",
-                                  env={**ENVIRONMENT, **dict(env)}, timeout=120, **options)
-        return as_promised(done, done.returncode if status is None else status)
+    def run(self, flags="", *more, status=0, process=False, python=(), env=(), **options):
+        """Run to the end: flags, split at spaces, then more as it is. status None: any.
 
-    def train(self, flags="", *more, **options):
-        return self.run("", *self.small, *flags.split(), *more, **options)
+        With process, or any option for Python or subprocess, in a process of its own. What every
+        run promises is checked: nothing on standard error, or one line; a refusal (status 2)
+        changes nothing; no temporary file stays.
+        """
+        flags, before = [*flags.split(), *map(str, more)], content(self.folder)
+        if process or python or env or options:
+            options = {"cwd": self.folder, "stdout": subprocess.PIPE, "timeout": 900, **options}
+            done = subprocess.run([sys.executable, *python, str(self.path), *flags],
+                                  stderr=subprocess.PIPE, encoding="utf-8",
+                                  env={**ENVIRONMENT, **dict(env)}, **options)
+        else:
+            done = self.main(flags)
+        assert status in (None, done.returncode), f"status {done.returncode}: {done.stderr}"
+        assert done.returncode in (0, 1, 2), done
+        line = rf"\S+-numpy\.py: [^\n\t{CONTROL}]+\n" if done.returncode else ""
+        assert re.fullmatch(line, done.stderr), done.stderr
+        assert done.returncode != 2 or content(self.folder) == before, "a refusal changed something"
+        assert not list(self.folder.glob("*.tmp"))
+        return done
 
-    def main(self, flags="", *more, status=0):
-        """As run, but by calling main() in this process."""
-        streams, before = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)], os.getcwd()
-        no_handlers = unittest.mock.patch.object(self.module, "Stop", lambda: types.SimpleNamespace(signal=0))
+    def main(self, flags):
+        """Call main() in this process: warnings are errors, and handlers of signals come back."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        numbers, before = (signal.SIGINT, signal.SIGTERM), os.getcwd()
+        handlers = [signal.getsignal(number) for number in numbers]
         os.chdir(self.folder)
         try:
-            with (no_handlers, unittest.mock.patch.object(sys, "argv", [str(self.path)]),
-                  contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1])):
-                returncode = self.module.main(flags.split() + list(map(str, more)))
+            with (unittest.mock.patch.object(sys, "argv", [str(self.path)]),
+                  contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+                  warnings.catch_warnings()):
+                warnings.simplefilter("error")
+                status = self.module.main(flags)
+        except SystemExit as e:                             # of --help
+            status = e.code or 0
         finally:
             os.chdir(before)
-        out, err = (stream.buffer.getvalue().decode() for stream in streams)
-        done = types.SimpleNamespace(returncode=returncode, stdout=out, stderr=err)
-        return as_promised(done, returncode if status is None else status)
+        assert handlers == [signal.getsignal(number) for number in numbers]
+        out, err = (stream.buffer.getvalue().decode() for stream in (out, err))
+        return types.SimpleNamespace(returncode=status, stdout=out, stderr=err)
+
+    def train(self, flags="", *more, **options):
+        """Run with the flags of a small model."""
+        return self.run("", *self.small, *flags.split(), *more, **options)
 
     @contextlib.contextmanager
-    def start(self, flags="", python=()):
-        """Train without waiting for the end; what still runs when the test is done is killed."""
-        command = self.command("", *self.small, *flags.split(), python=python)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, encoding="utf-8", **pipes) as process:
+    def start(self, flags="", python=(), stdout=None):
+        """Train in a process; yields it after its first line of progress, unless stdout is given.
+
+        process.said() is all that it has printed. What still runs in the end is killed.
+        """
+        flags = "--iters 1000000000 --print_interval 1 " + flags
+        with (tempfile.TemporaryFile() as out,
+              subprocess.Popen(self.command(flags, python=python), cwd=self.folder, env=ENVIRONMENT,
+                               stdout=stdout or out, stderr=subprocess.PIPE,
+                               encoding="utf-8") as process):
+            def said():
+                return os.pread(out.fileno(), os.fstat(out.fileno()).st_size, 0).decode()
+            process.said = said
             try:
+                while not (stdout or "\n0: " in said()):
+                    assert process.poll() is None, process.stderr.read()
+                    time.sleep(0.001)
                 yield process
             finally:
                 process.kill()
 
 
-def as_promised(done, status):
-    """A run that goes well says nothing on standard error; one that fails says one line, and never a traceback."""
-    assert done.returncode == status, f"status {done.returncode}: {done.stderr}"
-    assert re.fullmatch(r"\S+-numpy\.py: [^\n\x00-\x1f\x7f]+\n" if status in (1, 2) else "", done.stderr), done.stderr
-    return done
+def content(folder):
+    """All files of a folder: path -> bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@contextlib.contextmanager
-def unchanged(folder):
-    """What is refused leaves nothing behind."""
-    def content():
-        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    before = content()
-    yield
-    assert content() == before
+def names(folder):
+    """What there is in a folder."""
+    return {path.name for path in folder.iterdir()}
 
 
 def arrays(path):
@@ -138,11 +173,13 @@ def edit(path, **changes):
 
 @pytest.fixture(params=MODELS)
 def script(request, tmp_path):
+    """Each of the scripts, in a folder of its own."""
     (tmp_path / "text.txt").write_text(some_text(), newline="\n")
     return Script(request.param, tmp_path)
 
 
 @pytest.fixture
-def inside(script):
-    """Run the script's main() in this process, as script.run does in another."""
-    return script.main
+def rnn(tmp_path):
+    """The first script: what is common to all is tested with it."""
+    (tmp_path / "text.txt").write_text(some_text(), newline="\n")
+    return Script("rnn", tmp_path)

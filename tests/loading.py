@@ -1,4 +1,8 @@
-"""What the tests share: the scripts as modules, whole or with a line changed, random numbers of a model's shapes, the complex step."""
+"""What the model tests share: scripts as modules, cases drawn at random, the complex step.
+
+f'(x) = Im f(x + ih) / h has no cancellation: with h = 1e-20 the quotient is as exact as f. forward
+takes its type from the parameters, so every entry of every parameter and state can be asked.
+"""
 import functools
 import importlib.util
 import pathlib
@@ -7,58 +11,62 @@ import types
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-M = 7                                                       # characters in the tests' vocabulary
-STEP = 1e-20                                                # of the complex step
-SIZES = {"rnn-numpy.py": {"hidden": 6},                     # the models that the tests of all models run on
-         "lstm-numpy.py": {"hidden": 6},
-         "dnc-numpy.py": {"hidden": 6, "locations": 5, "width": 3, "heads": 2}}
+M = 5                                           # characters in the tests' vocabulary
+STEP = 1e-20                                    # of the complex step
+SIZES = {"rnn-numpy.py": (4,), "lstm-numpy.py": (4,), "dnc-numpy.py": (4, 5, 3, 2)}    # H, N, W, R
+INTERFACE = "Whr Whw Whv Whe Whf Whga Whgw Whbr Whbw Whp".split()
 
 
 @functools.cache
 def load(name):
-    """A script, given by its path in the repository, as a module."""
-    spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem.replace("-", "_"), ROOT / name)
+    """A script, by its path in the repository, as a module."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def load_changed(name, old, new):
-    """A script as a module, with one piece of its source changed in memory; an error if that piece is not there once."""
+    """A script as a module, one piece of its source replaced; that piece must be there once."""
     source = (ROOT / name).read_text(encoding="utf-8")
     assert source.count(old) == 1, f"{name} has {source.count(old)} times, not once: {old}"
     module = types.ModuleType("changed")
+    module.__file__ = str(ROOT / name)
     exec(compile(source.replace(old, new), f"changed {name}", "exec"), vars(module))
     return module
 
 
-def random_params(model, sizes, rng, scale=None, dtype=np.float64):
-    """Parameters: normal with a standard deviation of scale, or those that the script starts with."""
-    params = model.Params(model.param_shapes(M, **sizes), dtype)
+def zero_state(model, sizes, B, dtype=float):
+    return {name: np.zeros(shape, dtype) for name, shape in model.state_shapes(B, *sizes).items()}
+
+
+def random_params(model, sizes, rng, scale=None, dtype=float):
+    """Normal parameters of this scale; None: the initial ones. The DNC's interface gets weights three
+    times as large: h_t is below 1, and gates, modes and strengths should leave the middle."""
     if scale is None:
-        model.init_params(params, rng)
+        params = model.init_params(rng, M, None, *sizes)
     else:
-        params.flat[:] = rng.standard_normal(params.flat.size) * scale
-    return params
+        params = {name: rng.standard_normal(shape) * scale * (3 if name in INTERFACE else 1)
+                  for name, shape in model.param_shapes(M, *sizes).items()}
+    return {name: p.astype(dtype) for name, p in params.items()}
 
 
-def random_state(model, sizes, rng, B, dtype=np.float64):
-    """A state that random weights have reached in a few steps, so that it is a possible one in any model."""
-    params = random_params(model, sizes, rng, 0.5, dtype)
-    zero = model.zeros(model.state_shapes(B, **sizes), dtype)
-    return model.forward(params, rng.integers(M, size=(4, B)), zero)[1]
+def random_case(name, B=2, S=4, scale=0.7, sizes=None, reset=None, windows=4, model=None,
+                dtype=float):
+    """All that forward and backward take. The state is what so many windows before have left."""
+    model, sizes = model or load(name), sizes or SIZES[name]
+    rng = np.random.default_rng([B, S, windows, *sizes])
+    params, state = random_params(model, sizes, rng, scale, dtype), zero_state(model, sizes, B, dtype)
+    for _ in range(windows):
+        state = model.forward(params, rng.integers(M, size=(S, B)), state)[1]
 
-
-def random_case(name, B, S, scale=0.5, model=None, dtype=np.float64):
-    """A model with all that forward and backward take, drawn at random."""
-    model, sizes, rng = model or load(name), SIZES[name], np.random.default_rng(B + 10 * S)
-
-    def normal(*shape):
+    def normal(shape):
         return rng.standard_normal(shape).astype(dtype)
     return types.SimpleNamespace(
-        model=model, sizes=sizes, params=random_params(model, sizes, rng, scale, dtype), inputs=rng.integers(M, size=(S, B)),
-        targets=rng.integers(M, size=(S, B)), state=random_state(model, sizes, rng, B, dtype), dlogits=normal(M, S, B),
-        dstate={key: normal(*shape) for key, shape in model.state_shapes(B, **sizes).items()})
+        name=name, model=model, sizes=sizes, params=params, state=state, reset=reset,
+        inputs=rng.integers(M, size=(S, B)), targets=rng.integers(M, size=(S, B)),
+        dlogits=normal((M, S, B)), dstate={key: normal(s.shape) for key, s in state.items()})
 
 
 def complex_step(function, x):
@@ -73,5 +81,31 @@ def complex_step(function, x):
 
 def agree(n, a):
     """Whether numerical and analytical gradients are equal, up to rounding, at every entry."""
+    if n.shape != a.shape:
+        return False
     floor = 1e-13 * max(abs(n).max(), abs(a).max())
-    return n.shape == a.shape and (abs(n - a) <= 1e-10 * (abs(n) + abs(a)) + floor).all()
+    return bool((abs(n - a) <= 1e-10 * (abs(n) + abs(a)) + floor).all())
+
+
+def numerical(case):
+    """The gradients of all parameters and of all incoming state; computed once for a case."""
+    if not hasattr(case, "numerical"):
+        params, state = ({key: value.astype(complex) for key, value in group.items()}
+                         for group in (case.params, case.state))
+
+        def objective():
+            logits, after, _ = case.model.forward(params, case.inputs, state, case.reset)
+            return (logits * case.dlogits).sum() + sum(
+                (after[key] * d).sum() for key, d in case.dstate.items())
+        case.numerical = [{key: complex_step(objective, x) for key, x in group.items()}
+                          for group in (params, state)]
+    return case.numerical
+
+
+def wrong_gradients(case, model=None):
+    """Names of the parameters and the incoming state whose gradient from backward is wrong."""
+    model = model or case.model
+    cache = model.forward(case.params, case.inputs, case.state, case.reset)[2]
+    found = model.backward(case.params, cache, case.dlogits, case.dstate)
+    assert [list(group) for group in found] == [list(case.params), list(case.state)]
+    return [key for n, a in zip(numerical(case), found) for key in n if not agree(n[key], a[key])]

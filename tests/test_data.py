@@ -1,14 +1,18 @@
 """The story in data/, and what data/README.md says of it and of the texts that fetch.py brings."""
 import hashlib
 import lzma
+import pathlib
 import re
+import runpy
 
 import pytest
-from loading import ROOT, load
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 STORY = (ROOT / "data" / "gull-rock.txt").read_bytes()
-ROWS = {cells[0].strip("`"): cells for line in (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines()
-        if (cells := [cell.strip() for cell in line.strip("|").split("|")]) and line.startswith("| `")}
+README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+ROWS = {name: (name, *(cell.strip() for cell in cells.split("|")[:-1]))
+        for name, cells in re.findall(r"^\| `(.+?)` \|(.+)$", README, re.MULTILINE)}
+SOURCES = runpy.run_path(str(ROOT / "data" / "fetch.py"))["SOURCES"]
 
 
 def test_story_is_plain_text():
@@ -16,7 +20,7 @@ def test_story_is_plain_text():
     assert set(STORY) <= {10, *range(32, 127)} and STORY.endswith(b"\n")
 
 
-@pytest.mark.parametrize("text", [STORY, b" ".join(STORY.split())], ids=["as it is", "however its lines are broken"])
+@pytest.mark.parametrize("text", [STORY, b" ".join(STORY.split())], ids=["as it is", "unbroken"])
 def test_no_run_of_80_characters_stands_in_the_story_twice(text):
     assert len({text[i:i + 80] for i in range(len(text) - 79)}) == len(text) - 79
 
@@ -31,14 +35,15 @@ def test_readme_of_the_story():
     assert (size, total) == (f"{len(STORY):,}", f"sha256 `{hashlib.sha256(STORY).hexdigest()}`")
 
 
-@pytest.mark.parametrize("name, row", load("data/fetch.py").SOURCES.items())
+@pytest.mark.parametrize("name, row", SOURCES.items())
 def test_readme_of_the_texts_to_fetch(name, row):
     _, files, source, size, total, _ = ROWS[name]
     assert re.findall("`(.+?)`", files) == list(row["texts"])
     assert source == f"<{row['url']}>"
     assert size == ("at most " if "archive_md5" in row else "") + f"{row['size']:,}"
-    assert total == (f"sha256 `{row['text_sha256']}`" if "text_sha256" in row else f"md5 of the archive `{row['archive_md5']}`")
+    assert total == (f"sha256 `{row['text_sha256']}`" if "text_sha256" in row else
+                     f"md5 of the archive `{row['archive_md5']}`")
 
 
 def test_readme_names_no_other_text():
-    assert ROWS.keys() == {"gull-rock.txt", *load("data/fetch.py").SOURCES}
+    assert ROWS.keys() == {"gull-rock.txt", *SOURCES}

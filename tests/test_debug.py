@@ -1,10 +1,7 @@
-"""dnc-debug.py, run as a user runs it: what it prints, line by line; that it finds wrong gradients and names them; its flags.
+"""dnc-debug.py, run as a user runs it: what it prints, the mistakes it finds, flags and failures.
 
-Wrong gradients are those of copies of the scripts in which one piece of the backward pass has been changed. Sizes are small,
-so that the whole file takes less than a minute. No test looks at a time.
+Mistakes are put into copies of the scripts. Sizes are small: the whole file takes about a minute.
 """
-import collections
-import itertools
 import math
 import os
 import re
@@ -12,191 +9,158 @@ import shutil
 import signal
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, ROOT, load_module, posix, some_text
+from loading import ROOT, load
 
 DEBUG = ROOT / "dnc-debug.py"
-MODEL_SIZES = {"rnn": ["hidden"], "lstm": ["hidden"], "dnc": ["hidden", "locations", "width", "heads"]}
-ARTICLE = "Wxh Whh Why Whr Whv Whw Whe Wrh Wry bh by".split()
-SMALL = "--gradcheck 2 --batchsize 2 --hidden 4 --seqlength 4 --check_interval 3".split()
-SMALL_DNC = [*SMALL, *"--locations 4 --width 3 --heads 2".split()]
+ARTICLE = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", "by"]
+SMALL = "--gradcheck 5 --batchsize 2 --hidden 4 --seqlength 4 --check_interval 3".split()
+SMALL_MEMORY = "--locations 4 --width 3 --heads 2".split()
 
 
-def run(folder, *flags, status=0, script=DEBUG, python=("-W", "error")):
-    """Run to the end; what every run promises is checked here: nothing on standard error, or one line."""
-    done = subprocess.run([sys.executable, *python, str(script), *map(str, flags)], cwd=folder, capture_output=True,
-                          encoding="utf-8", env=ENVIRONMENT, timeout=300)
+def run(folder, *flags, status=0, python=(), script=DEBUG):
+    """Run to the end without a warning: nothing on standard error, but for status 2 one line."""
+    command = [sys.executable, "-W", "error", *python, str(script), *map(str, flags)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
-    assert re.fullmatch(r"dnc-debug\.py: [^\n\x00-\x1f\x7f-\x9f]+\n" if status == 2 else "", done.stderr), done.stderr
-    return done
+    line = r"dnc-debug\.py: [^\n\x00-\x1f\x7f-\x9f]+\n" if status == 2 else ""
+    assert re.fullmatch(line, done.stderr), done.stderr
+    return done.stdout + done.stderr
 
 
-# What it prints -------------------------------------------------------------------------------------------------------
+# What it prints -----------------------------------------------------------------------------------
 
-NUMBER, ERROR = r"(-?\d\.\d{6}e[+-]\d\d)", r"(\d\.\d{6}e[+-]\d\d|nan)"
-SIZES = r"(hidden \d+(?:, \w+ \d+)*), batchsize (\d+), seqlength (\d+), (\d+) characters"
-BLOCK = (rf"(\w+): n = \[{NUMBER}, {NUMBER}\] min {ERROR}, max {ERROR}\n"
-         rf" a = \[{NUMBER}, {NUMBER}\] mean {ERROR} # (\d+)/(\d+)\n")
-TABLE = rf"\n{SIZES}, (fresh weights|after \d+ iterations), loss (\d+\.\d{{3}})\n\nGRAD CHECK\n\n((?:{BLOCK})+)"
-RESULT = r"(\d\.\d{3}e[+-]\d\d|nan)"
-ROW = rf"(\w+|state \w+): +(\d+)((?: +{RESULT} +{RESULT})+)\n"
-PROOF = rf"\n{SIZES}\n\nCOMPLEX STEP\n\n {{17}}((?: +[a-z0-9 ]+?)+)\n {{10}}entries((?: {{5}}max \|a\|  worst error)+)\n((?:{ROW})+)"
-PROGRESS = r"0: \d+\.\d{3} s, iter (\d+), \d+\.\d{4} BPC, \d+\.\d{2} char/s\n"
-TRAINING = rf"\nTRAINING\n\n((?:{PROGRESS})+)held-out: \d+\.\d{{4}} BPC over [\d,]+ characters\n(?:----\n(.*?)\n----\n)?"
-AGREE = (r"\nall gradients agree: (\d+) parameters \((\d+) entries by differences, all by the complex step\) and the incoming state "
-         r"([\w, ]+)\n")
-DISAGREE = r"\nGRADIENTS THAT DO NOT AGREE: (.+)\n"
-Block = collections.namedtuple("Block", "name n_low n_high min max a_low a_high mean checked valid")
+N, E = r"(-?\d\.\d{6}e[+-]\d\d)", r"(\d\.\d{6}e[+-]\d\d|nan)"
+BLOCK = rf"(\w+): n = \[{N}, {N}\] min {E}, max {E}\n a = \[{N}, {N}\] mean {E} # (\d+)/(\d+)\n"
+ROW = r"((?:state )?\w+): +(\d+) entries  max \|a\| (\d\.\d{3}e[+-]\d\d)  error (\d\.\d{3}e-\d\d)\n"
+TABLE = rf"\n(fresh weights|after \d+ iterations), loss \d+\.\d{{3}}\n\nGRAD CHECK\n\n(?:{BLOCK})+"
+STEP = rf"\n(fresh weights|large weights|after \d+ iterations)(?:, \w+ \d)+\n\nCOMPLEX STEP\n\n(?:{ROW})+"
+SAMPLE = r"----\n(?:.|\n)*\n----\n"
+TRAINING = rf"(?:0: .* char/s\n)*held-out: .*\n(?:{SAMPLE})?"
+HEADER = r"\w+: [\d,]+ parameters, .* held out\n"
+VERDICT = r"all gradients agree: (\d+) parameters and the incoming state \((.+)\)\n"
 
 
-def number(text):
-    return int(text) if text.isdigit() else float(text)
+def check_agreement(output, name, iterations):
+    """All that holds for an output without a fault. Returns the blocks of the last table."""
+    check = rf"{TABLE}(?:{STEP})+\n"
+    assert re.fullmatch(rf"{HEADER}{check}(?:{TRAINING}{check})*{VERDICT}", output), output
+    after = [f"after {i} iterations" for i in iterations]
+    tables, steps = (list(re.finditer(kind, output)) for kind in (TABLE, STEP))
+    assert [table[1] for table in tables] == ["fresh weights", *after]
+    assert [step[1] for step in steps] == ["fresh weights", "large weights", *after]
 
-
-def read(output):
-    """The parts of an output, one after another; an error if a line is not as it has to be."""
-    parts, at = [], 0
-    while at < len(output):
-        for kind, pattern in (("table", TABLE), ("proof", PROOF), ("training", TRAINING), ("agree", AGREE), ("disagree", DISAGREE)):
-            if found := re.compile(pattern, re.DOTALL if kind == "training" else 0).match(output, at):
-                break
-        else:
-            pytest.fail(f"not what was expected: {output[at:at + 300]!r}")
-        at, part = found.end(), types.SimpleNamespace(kind=kind, text=found[0], groups=found.groups())
-        if kind == "table":
-            part.sizes, part.when = found[1], found[5]
-            part.blocks = [Block(name, *map(number, values)) for name, *values in re.findall(BLOCK, found[0])]
-        elif kind == "proof":
-            part.titles = re.split(" {2,}", found[5].strip())
-            part.rows = {name: (int(entries), *map(float, results.split())) for name, entries, results, _, _ in re.findall(ROW, found[0])}
-        elif kind == "training":
-            part.iterations, part.sample = [int(i) for i in re.findall(PROGRESS, found[1])], found[3]
-        parts.append(part)
-    return parts
-
-
-def check_agreement(output, model, entries, sizes, iterations):
-    """All that holds for an output without a fault: its parts, the order in its tables, its figures."""
-    script = load_module(ROOT / f"{model}-numpy.py")
-    parts = read(output)
-    rounds = len(iterations)
-    assert [part.kind for part in parts] == ["table", "proof"] + ["training", "table", "proof"] * rounds + ["agree"]
-
-    tables = [part for part in parts if part.kind == "table"]
-    assert [table.when for table in tables] == ["fresh weights"] + [f"after {i} iterations" for i in iterations]
+    script = load(name)
+    params = list(script.param_shapes(5, *[4] * len(script.SIZES)))
+    state = list(script.state_shapes(1, *[4] * len(script.SIZES)))
     for table in tables:
-        assert table.sizes == ", ".join(f"{name} {sizes[name]}" for name in MODEL_SIZES[model])
-        shapes = script.param_shapes(int(table.groups[3]), **{name: sizes[name] for name in MODEL_SIZES[model]})
-        names = [name for name in ARTICLE if name in shapes]
-        assert [block.name for block in table.blocks] == names + [name for name in shapes if name not in ARTICLE]
-        for b in table.blocks:
-            assert b.checked == min(entries, math.prod(shapes[b.name])) and b.valid <= b.checked
-            assert b.n_low <= b.n_high and b.a_low <= b.a_high
-            if b.valid:
-                assert b.min <= b.mean <= b.max < 1e-4
-            else:
-                assert all(map(math.isnan, (b.min, b.mean, b.max)))
-    assert len(names) == {"rnn": 5, "lstm": 5, "dnc": 11}[model] and "by" in names
-
-    proofs = [part for part in parts if part.kind == "proof"]
-    assert [proof.titles for proof in proofs] == [["fresh weights", "large weights"]] + [[f"after {i} iterations"] for i in iterations]
-    for proof in proofs:
-        M, B = int(proof.groups[3]), int(proof.groups[1])
-        small = dict(size.split() for size in proof.groups[0].split(", "))
-        small = {name: int(value) for name, value in small.items()}
-        shapes = script.param_shapes(M, **small)
-        shapes.update((f"state {name}", shape) for name, shape in script.state_shapes(B, **small).items())
-        assert {name: row[0] for name, row in proof.rows.items()} == {name: math.prod(shape) for name, shape in shapes.items()}
-        assert all(len(row) == 1 + 2 * len(proof.titles) and max(row[2::2]) <= 1e-10 for row in proof.rows.values())
-        assert all(row[-2] > 0 for row in proof.rows.values())      # large or trained weights leave no block out
-
-    agree = parts[-1].groups
-    valid = sum(b.valid for table in tables for b in table.blocks)
-    assert (int(agree[0]), int(agree[1])) == (len(tables[0].blocks), valid)
-    assert sorted(agree[2].split(", ")) == sorted(script.state_shapes(1, **small))
-    return parts
+        found = re.findall(BLOCK, table[0])
+        names = [block[0] for block in found]
+        assert names == ([name for name in ARTICLE if name in params]
+                         + [name for name in params if name not in ARTICLE])
+        for _, n_low, n_high, low, high, a_low, a_high, mean, checked, valid in found:
+            assert float(n_low) <= float(n_high) and float(a_low) <= float(a_high)
+            assert int(valid) <= int(checked)
+            figures = [float(x) for x in (low, mean, high)]
+            assert (all(map(math.isnan, figures)) if valid == "0"
+                    else figures == sorted(figures) and figures[2] < 1e-4)
+    for step in steps:
+        rows = re.findall(ROW, step[0])
+        assert [row[0] for row in rows] == params + ["state " + name for name in state]
+        assert all(float(error) <= 1e-10 for *_, error in rows)
+        if step[1] != "fresh weights":              # no part of the model goes unseen
+            assert all(float(largest) > 0 for _, _, largest, _ in rows)
+    verdict = re.search(VERDICT, output)
+    assert (int(verdict[1]), verdict[2]) == (len(params), ", ".join(state))
+    return found
 
 
 def test_dnc(tmp_path):
-    """No fault is found in dnc-numpy.py, on the text beside it, from another folder; and nothing is left behind."""
-    done = run(tmp_path, *SMALL_DNC)
-    check_agreement(done.stdout, "dnc", 2, {"hidden": 4, "locations": 4, "width": 3, "heads": 2}, [3])
-    assert not list(tmp_path.iterdir())
+    """By default dnc-numpy.py, on the text beside it, from any folder, without docstrings."""
+    output = run(tmp_path, *SMALL, *SMALL_MEMORY, python=["-OO"])
+    check_agreement(output, "dnc-numpy.py", [3])
+    assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("model", ["rnn", "lstm"])
-def test_siblings(model, tmp_path):
-    """With sizes that are not small: most entries are valid after 200 iterations."""
-    done = run(tmp_path, "--script", os.path.relpath(ROOT / f"{model}-numpy.py", tmp_path))
-    parts = check_agreement(done.stdout, model, 10, {"hidden": 16}, [200])
-    assert all(b.valid == b.checked for b in parts[-3].blocks if b.name != "Wxh")
-    assert parts[2].iterations == [100, 200] and parts[2].sample is None
+@pytest.mark.parametrize("name", ["rnn-numpy.py", "lstm-numpy.py"])
+def test_siblings(name, tmp_path):
+    """Copies somewhere else, under another name. After training most entries are valid."""
+    shutil.copy(ROOT / name, tmp_path / "copy.txt")
+    output = run(tmp_path, "--script", "copy.txt", "--gradcheck", 5)
+    last = check_agreement(output, name, [200])
+    assert all(block[-2:] == ("5", "5") for block in last if block[0] != "Wxh")
+    assert os.listdir(tmp_path) == ["copy.txt"]
 
 
-# Wrong gradients ------------------------------------------------------------------------------------------------------
+# Mistakes -----------------------------------------------------------------------------------------
 
-WRONG = {                                                   # script, right, wrong, names that the verdict has to give
-    "bias": ("rnn", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])', "pass", "by"),
-    "a billionth": ("lstm", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])',
-                    'np.sum(dy * (1 + 1e-9), axis=1, keepdims=True, out=grads["by"])', "by"),
-    "incoming state": ("lstm", '"c": w.dsnext.T.copy()', '"c": w.dsnext.T * 0', "state c"),
-    "diagonal of the links": ("dnc", "w.ddiagonal[:] = 0", "pass", "all but Why, Wry, by"),
-    "read keys": ("dnc", 'for name, rows in w.rows.items():\n        grads[name][:] = dWxi[rows]',
-               'for name, rows in list(w.rows.items())[1:]:\n        grads[name][:] = dWxi[rows]', "Whr"),
-    "nothing from behind": ("rnn", "dh += w.dhnext", "pass", "Wxh, Whh, bh, state h"),
-    "not in flat": ("rnn", 'np.sum(da, axis=0, out=grads["bh"][:, 0])', 'grads["bh"] = np.sum(da, axis=0)[:, None]', "bh"),
-    "not a number": ("lstm", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])', 'grads["by"][:] = np.nan', "by"),
-    "a state is missing": ("lstm", ', "c": w.dsnext.T.copy()', "", "state c"),
-    "a gate": ("lstm", "w.ig += w.dsnext", "pass", "Wxh, Whh, bh, state h, state c"),
-    "loss": ("rnn", "z[at_target] -= 1", "pass", "Wxh, Whh, Why, bh, by, state h")}
+WRONG = """
+def changed(back, change):
+    return lambda *d: change(back(*d))
+
+def {0}(*args, right={0}):
+    {1} = right(*args)
+    {2}
+    return {1}
+"""
+RESULTS = {"backward": "grads, state", "gradients": "nats, grads, state",
+           "cross_entropy": "nats, dlogits", "forward": "y, after, cache"}
+MEMORY = "all but Why, Wry, by"
+MISTAKES = {                    # script, function, what becomes of its results (g: those of back), verdict
+    "forgotten": ("rnn", "backward", 'grads["by"] *= 0', "by"),
+    "missing": ("rnn", "backward", 'del grads["bh"]', "bh"),
+    "not a number": ("rnn", "backward", 'grads["by"][:] = np.nan', "by"),
+    "only in training": ("rnn", "gradients", 'grads["Why"] *= 1.1', "Why"),
+    "loss": ("rnn", "cross_entropy", "dlogits *= 0.9", "Wxh, Whh, Why, bh, by, state h"),
+    "transposed": ("lstm", "backward", 'grads["Whh"] = grads["Whh"].T', "Whh"),
+    "a billionth": ("lstm", "backward", 'grads["by"] *= 1 + 1e-9', "by"),
+    "no state": ("lstm", "backward", 'state["c"] = 0 * state["c"]', "state c"),
+    "sign": ("lstm", "lstm_cell", "g[0], -g[1]", "Wxh, Whh, bh, state h, state c"),
+    "heads swapped": ("dnc", "backward", 'grads["Whbr"] = grads["Whbr"][::-1]', "Whbr"),
+    "wrong state": ("dnc", "backward", 'state["p"] = state["u"]', "state p"),
+    "allocation detached": ("dnc", "allocation", "0 * g", MEMORY),
+    "sign of the free gates": ("dnc", "usage", "-g[0], *g[1:]", MEMORY),
+    "content's rows constant": ("dnc", "content", "0 * g[0], g[1]", MEMORY),
+    "links without precedence": ("dnc", "link", "g[0], 0 * g[1], g[2]", MEMORY)}
 
 
-def changed(folder, model, right, wrong):
-    """A copy of a script with one piece changed."""
+def copy_with(folder, model, function, change):
+    """A copy of a script in which a function gives something else."""
+    if function not in RESULTS:
+        change = f"back = changed(back, lambda g: ({change}))"
+    wrong = WRONG.format(function, RESULTS.get(function, "*results, back"), change)
     source = (ROOT / f"{model}-numpy.py").read_text(encoding="utf-8")
-    assert source.count(right) == 1, f"{model}-numpy.py has {source.count(right)} times, not once: {right}"
-    path = folder / "changed.txt"                           # not even its name has to be that of a script
-    path.write_text(source.replace(right, wrong), encoding="utf-8", newline="\n")
-    return path
+    head, main, tail = source.partition('\n\nif __name__ == "__main__":')
+    (folder / "changed.py").write_text(head + wrong + main + tail, encoding="utf-8")
+    return "changed.py"
 
 
-@pytest.mark.parametrize("model, right, wrong, names", WRONG.values(), ids=WRONG)
-def test_wrong_gradient_is_named(model, right, wrong, names, tmp_path):
-    path = changed(tmp_path, model, right, wrong)
-    flags = "--gradcheck 5 --lr 1e-4".split()               # hardly trained: a wrong gradient must not lead anywhere
-    done = subprocess.run([sys.executable, str(DEBUG), *(SMALL_DNC if model == "dnc" else SMALL), *flags, "--script", str(path),
-                           "--data", str(ROOT / "data" / "gull-rock.txt")],
-                          cwd=tmp_path, capture_output=True, encoding="utf-8", env=ENVIRONMENT, timeout=300)
-    verdict = re.search(DISAGREE, done.stdout)
-    assert done.returncode == 1 and verdict, done.stdout + done.stderr
-    named, expected = set(verdict[1].split(", ")), set(names.removeprefix("all but ").split(", "))
-    if names.startswith("all but "):
-        expected = {name for part in read(done.stdout) if part.kind == "proof" for name in part.rows} - expected
-    assert named == expected
-    if wrong != 'grads["by"][:] = np.nan':                  # which ends training
-        assert done.stderr == "" and [part.kind for part in read(done.stdout)][-1] == "disagree"
-    else:
-        assert re.fullmatch(r"dnc-debug\.py: [^\n]+ not finite [^\n]+\n", done.stderr)
-    assert os.listdir(tmp_path) == [path.name]
+@pytest.mark.parametrize("model, function, change, verdict", MISTAKES.values(), ids=MISTAKES)
+def test_mistake(model, function, change, verdict, tmp_path):
+    script = copy_with(tmp_path, model, function, change)
+    flags = [*SMALL, *SMALL_MEMORY] if model == "dnc" else SMALL
+    output = run(tmp_path, *flags, "--script", script, status=1)
+    named = set(output.splitlines()[-1].removeprefix("GRADIENTS THAT DO NOT AGREE: ").split(", "))
+    names = set(verdict.removeprefix("all but ").split(", "))
+    if verdict is MEMORY:
+        names = set(re.findall(r"(?m)^((?:state )?\w+): .* entries", output)) - names
+    assert named == names
 
 
-def test_wrong_gradient_in_the_table(tmp_path):
-    """An error of 2e-3 is one of 1e-3 by the article's measure, in the column and in the line of the parameter alone."""
-    path = changed(tmp_path, "rnn", 'np.sum(dy, axis=1, keepdims=True, out=grads["by"])',
-                   'np.sum(dy * 1.002, axis=1, keepdims=True, out=grads["by"])')
-    done = run(tmp_path, *SMALL, "--script", path, "--data", ROOT / "data" / "gull-rock.txt", status=1)
-    for table in (part for part in read(done.stdout) if part.kind == "table"):
-        for b in table.blocks:
-            assert math.isnan(b.max) or (abs(b.max - 1e-3) < 2e-6 if b.name == "by" else b.max < 1e-4)
+def test_mistake_in_the_table(tmp_path):
+    """An error of 2e-3 is one of 1e-3 by the article's measure, in its own block alone."""
+    script = copy_with(tmp_path, "rnn", "backward", 'grads["by"] *= 1.002')
+    output = run(tmp_path, *SMALL, "--script", script, status=1)
+    worst = {block[0]: float(block[4]) for block in re.findall(BLOCK, output)}
+    assert abs(worst.pop("by") - 1e-3) < 2e-6 and all(not value >= 1e-4 for value in worst.values())
 
 
-# The two rules for differences ----------------------------------------------------------------------------------------
+# The two rules for differences --------------------------------------------------------------------
 
-FUNCTIONS = {                                               # a function, its derivative at 1, whether that can be seen
+FUNCTIONS = {                                   # a function, its derivative at 1, can that be seen?
     "smooth": (lambda x: 100 + x**3, 3.0, True),
     "small": (lambda x: 100 + 1e-4 * x**3, 3e-4, True),
     "below the noise": (lambda x: 100 + 1e-9 * x, 1e-9, False),
@@ -210,160 +174,121 @@ FUNCTIONS = {                                               # a function, its de
     "too bent at first": (lambda x: 100 + math.sin(1e4 * (x - 1)), 1e4, True)}
 
 
-@pytest.mark.parametrize("function, derivative, seen", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_what_differences_can_see(function, derivative, seen):
-    debug, x = load_module(DEBUG), np.array([5.0, 1.0])
-    point = types.SimpleNamespace(forward=lambda: (function(x[1]), None))
-    n, valid = debug.numerical(point, function(1.0), x, 1, derivative)
-    assert valid == seen and x.tolist() == [5, 1]
-    if seen:
-        assert abs(n - derivative) < 0.5e-4 * (abs(n) + abs(derivative))
-    for wrong in (1 + 2 * derivative, math.inf, math.nan):  # these stand out, and are not hidden by being wrong
-        n, valid = debug.numerical(point, function(1.0), x, 1, wrong)
-        assert valid == (function is not FUNCTIONS["a jump here"][0]) and not abs(n - wrong) < 1e-4 * (abs(n) + abs(wrong))
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_differences_can_see(name):
+    function, derivative, seen = FUNCTIONS[name]
+    x = np.array([5.0, 1.0])
+    for a in (derivative, 1 + 2 * derivative, math.inf, math.nan):
+        n, valid = load("dnc-debug.py").numerical(lambda: function(x[1]), x, 1, a)
+        assert x.tolist() == [5, 1]
+        if a == derivative:
+            assert valid == seen and (not seen or abs(n - a) < 0.5e-4 * (abs(n) + abs(a)))
+        else:                                   # a wrong gradient does not hide by being wrong
+            assert valid == (name != "a jump here") and not abs(n - a) < 1e-4 * (abs(n) + abs(a))
 
 
-# Flags ----------------------------------------------------------------------------------------------------------------
+# Flags --------------------------------------------------------------------------------------------
 
 RNN = ["--script", ROOT / "rnn-numpy.py", *SMALL]
 
 
-def tables(*flags, folder=ROOT):
-    return [part for part in read(run(folder, *RNN, *flags).stdout) if part.kind == "table"]
+def test_seed_and_gradcheck_choose_the_entries(tmp_path):
+    def tables(*flags):
+        output = run(tmp_path, *RNN, *flags)
+        return [[float(x) for x in (b[5], b[6], b[8])] for b in re.findall(BLOCK, output)]
+    two, seven, other = (tables(*flags.split()) for flags in (
+        "--gradcheck 2 --seed 3", "--gradcheck 7 --seed 3", "--gradcheck 2 --seed 4"))
+    assert two == tables("--gradcheck", 2, "--seed", 3) != other
+    for (low, high, few), (lowest, highest, many) in zip(two, seven):
+        assert lowest <= low <= high <= highest and few == 2 < many == min(7, many)
+    assert any(b[0] < a[0] for a, b in zip(two, seven))
 
 
-def test_seed_and_gradcheck_choose_the_entries():
-    """The first two of seven entries are the two that --gradcheck 2 takes; another seed takes others."""
-    two, again, seven, other = (tables(*flags.split()) for flags in ("--seed 3", "--seed 3", "--seed 3 --gradcheck 7", "--seed 4"))
-    assert [table.text for table in two] == [table.text for table in again]
-    for few, many, others in zip(two, seven, other):
-        for b, c in zip(few.blocks, many.blocks):
-            assert (b.checked, c.checked) == (2, min(7, c.checked)) and c.a_low <= b.a_low <= b.a_high <= c.a_high
-        assert [b.a_low for b in few.blocks] != [b.a_low for b in others.blocks]
-    assert any(c.a_low < b.a_low for b, c in zip(two[1].blocks, seven[1].blocks))
-
-
-def test_double_precision_is_another_run():
-    single, double = tables(), tables("--fp64")
-    for a, b in zip(single, double):                        # the same weights, rounded or not, and what comes of them
-        assert a.text != b.text
-        assert [x.a_high for x in a.blocks] == pytest.approx([x.a_high for x in b.blocks], rel=1e-3, abs=1e-5)
-
-
-def test_rounds(tmp_path, monkeypatch, capfd):
-    """With a time limit it goes on, round after round, until the time is over; figures go to --fname. The clock is ours."""
-    debug = load_module(DEBUG)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(DEBUG)])
-    monkeypatch.setattr(debug, "time", types.SimpleNamespace(perf_counter=itertools.count(0, 100).__next__))
-    assert debug.main([*map(str, RNN), *"--timelimit 550 --check_interval 150 --sample_length 40 --fname log.txt".split()]) == 0
-    output, error = capfd.readouterr()
-    parts = check_agreement(output, "rnn", 2, {"hidden": 4}, [150, 300, 450])
-    rounds = [part for part in parts if part.kind == "training"]
-    assert [part.iterations for part in rounds] == [[100, 150], [200, 300], [400, 450]] and error == ""
-    assert all(len(re.sub(r"\\x..", "x", part.sample)) == 40 for part in rounds)
+def test_rounds(tmp_path):
+    """A check, and a sample if asked for, at each interval and at the end; figures to --fname."""
+    flags = "--iters 5 --check_interval 2 --print_interval 1 --sample_length 40 --fname log.txt"
+    output = run(tmp_path, *RNN, *flags.split())
+    check_agreement(output, "rnn-numpy.py", [2, 4, 5])
+    assert len(re.findall("(?m)^----$", output)) == 6
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
-    assert [line.split("\t")[0] for line in lines if line[0] != "#"] == ["100", "150", "200", "300", "400", "450"]
-    assert all(re.fullmatch(r"\d+\t\d+\.\d{3}\t\d+\.\d{4}\t(\d+\.\d{4}|nan)\t\d+\.\d{2}", line) for line in lines if line[0] != "#")
-    assert lines[0].startswith("# rnn hidden=4 ")
+    assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
 
 
-def test_time_limit(tmp_path):
-    """However short, there is a round, and a sample by default."""
-    parts = read(run(tmp_path, *RNN, "--timelimit", "1e-9").stdout)
-    assert [part.kind for part in parts] == ["table", "proof", "training", "table", "proof", "agree"]
-    assert len(parts[2].iterations) == 1 and len(re.sub(r"\\x..", "x", parts[2].sample)) == 200
+@pytest.mark.parametrize("flags", ["--timelimit 1e-9", "--iters 1 --fp64", "--iters 1 --seqlength 1"])
+def test_one_iteration(flags, tmp_path):
+    """However short the time, there is a check after training."""
+    check_agreement(run(tmp_path, *RNN, *flags.split()), "rnn-numpy.py", [1])
 
 
-def test_data(tmp_path):
-    """Another text, with two characters and hardly longer than a window; and one with many characters."""
-    for text in ("ab" * 10, some_text(300) + "".join(map(chr, range(0x4e00, 0x5000)))):
-        (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-        check_agreement(run(tmp_path, *RNN, "--data", "text.txt").stdout, "rnn", 2, {"hidden": 4}, [3])
-
-
-def test_steps_that_lead_far_out(tmp_path):
-    """Whatever the weights are by then, it ends with a verdict or a line, without a warning."""
-    done = subprocess.run([sys.executable, "-W", "error", str(DEBUG), *map(str, RNN), "--lr", "1e30"], cwd=tmp_path, capture_output=True,
-                          encoding="utf-8", env=ENVIRONMENT, timeout=300)
-    assert done.returncode in (0, 1) and re.fullmatch(r"(dnc-debug\.py: [^\n]+\n)?", done.stderr)
-    assert done.stderr or "agree" in done.stdout.splitlines()[-1].lower()
+@pytest.mark.parametrize("text", ["ab" * 10, "".join(map(chr, range(0x4e00, 0x5000)))])
+def test_data(text, tmp_path):
+    """Two characters, hardly longer than a window; and many characters."""
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    output = run(tmp_path, *RNN, "--data", "text.txt", "--val", 0.1)
+    check_agreement(output, "rnn-numpy.py", [3])
 
 
 def test_help(tmp_path):
-    for model, sizes in MODEL_SIZES.items():
-        text = run(tmp_path, "--script", ROOT / f"{model}-numpy.py", "--help").stdout
-        flags = "script gradcheck batchsize seqlength timelimit check_interval sample_length fname data lr seed fp64".split()
-        assert set(re.findall(r"(?m)^  --(\w+)", text)) == {*flags, *sizes}
+    output = run(tmp_path, "--script", ROOT / "rnn-numpy.py", "--help")
+    flags = set(re.findall(r"(?m)^  --(\w+)", output))
+    assert flags == {"fp64", "script", "gradcheck", *load("rnn-numpy.py").FLAGS}
 
 
-# Failures: one line, status 2 -----------------------------------------------------------------------------------------
+# Failures and signals -----------------------------------------------------------------------------
 
-FAILURES = [
-    ("--script nowhere.py", "nowhere.py"), ("--script .", "."), ("--script broken.py", "broken.py"), ("--script other.py", "other.py"),
-    ("--script leaves.py", "leaves.py"), ("--script", "--script"), ("--script rnn-numpy.py --heads 2", "--heads"),
-    ("--script lstm-numpy.py --locations 2", "--locations"), ("--nonesuch", "--nonesuch"), ("--grad 3", "--grad"),
-    ("--gradcheck 0", "--gradcheck"),
-    ("--hidden 0", "--hidden"), ("--width x", "--width"), ("--batchsize -1", "--batchsize"), ("--seqlength 1.5", "--seqlength"),
-    ("--check_interval 0", "--check_interval"), ("--sample_length -1", "--sample_length"), ("--timelimit nan", "--timelimit"),
-    ("--timelimit 0", "--timelimit"), ("--lr inf", "--lr"), ("--seed -1", "--seed"), ("--hidden 100000000", "bytes"),
-    ("--data nowhere.txt", "nowhere.txt"), ("--data .", "."), ("--data short.txt", "short.txt"), ("--data empty.txt", "empty.txt"),
-    ("--fname nowhere/log.txt", "nowhere/log.txt"), ("--fname .", ".")]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Scripts that are none, texts that are too short."""
-    folder = tmp_path_factory.mktemp("failures")
-    contents = {"broken.py": "def", "other.py": "x = 1", "leaves.py": "raise SystemExit(0)", "short.txt": "abc", "empty.txt": ""}
-    for name, content in contents.items():
-        (folder / name).write_text(content)
-    for name in ("rnn-numpy.py", "lstm-numpy.py"):
-        shutil.copy(ROOT / name, folder)
-    return folder
+FILES = {"broken.py": "def", "other.py": "x = 1", "leaves.py": "raise SystemExit", "raises.py": "1/0",
+         "forward.py": "def forward(): pass", "short.txt": "abc"}
+FAILURES = {                                    # flags: what the line names
+    "--script nowhere.py": "nowhere.py", "--script .": "directory", "--script broken.py": "syntax",
+    "--script other.py": "no forward", "--script leaves.py": "SystemExit",
+    "--script raises.py": "division", "--script forward.py": "no backward",
+    "--script \x1b[2J\x9bx.py": r"\x1b[2J\x9bx.py", "--script": "--script", "--grad 3": "--grad",
+    "--gradcheck 0": "--gradcheck", "--iters 0": "--iters", "--check_interval 0": "--check_interval",
+    "--timelimit nan": "--timelimit", "--hidden 0": "--hidden", "--data nowhere.txt": "nowhere.txt",
+    "--data short.txt": "short.txt", "--fname .": "."}
 
 
-@pytest.mark.parametrize("flags, named", FAILURES, ids=[flags for flags, _ in FAILURES])
-def test_failure(flags, named, folder):
-    before = sorted(path.name for path in folder.iterdir())
-    done = run(folder, *flags.split(), status=2)
-    assert named in done.stderr and done.stdout == ""
-    assert sorted(path.name for path in folder.iterdir()) == before
+@pytest.mark.parametrize("flags", FAILURES)
+def test_failure(flags, tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    assert FAILURES[flags] in run(tmp_path, *flags.split(" "), status=2)
+    assert set(os.listdir(tmp_path)) == set(FILES)
 
 
-def test_alone_it_says_what_it_needs(tmp_path):
+def test_alone(tmp_path):
+    """Without the script beside it, and with a name of its own."""
     shutil.copy(DEBUG, tmp_path)
-    assert "dnc-numpy.py" in run(tmp_path, status=2, script=tmp_path / DEBUG.name).stderr
+    assert "dnc-numpy.py" in run(tmp_path, status=2, script=tmp_path / DEBUG.name)
 
 
-def test_a_name_that_steers_a_terminal(tmp_path):
-    assert r"\x1b[2J\x9bx.py" in run(tmp_path, "--script", "\x1b[2J\x9bx.py", status=2).stderr      # run looks for what is not printable
+@pytest.mark.parametrize("function, change, flags", [
+    ("forward", "y *= np.inf", ""), ("forward", "y = y", "--init 1e300"),
+    ("forward", "y = y", "--lr 1e300")])
+def test_loss_is_not_finite(function, change, flags, tmp_path):
+    """One line that says so, or a verdict: no warning, no traceback."""
+    script = copy_with(tmp_path, "rnn", function, change)
+    command = [sys.executable, "-W", "error", DEBUG, *SMALL, "--script", script, *flags.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 1
+    assert re.fullmatch(r"dnc-debug\.py: .* not finite.*\n", done.stderr)
 
 
-@posix
-def test_without_an_output(tmp_path):
-    """As a job that has been started with its output closed."""
-    command = [sys.executable, "-W", "error", str(DEBUG), *SMALL_DNC]
-    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@posix
-@pytest.mark.parametrize("end", ["ctrl-c", "head"])
-def test_ends_quietly(end, tmp_path):
-    command = [sys.executable, "-u", str(DEBUG), *map(str, RNN), "--timelimit", "1000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-             "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}     # background jobs of a shell ignore it
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, encoding="utf-8", **pipes) as process:
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
+@pytest.mark.parametrize("end, status", [("ctrl-c", 130), ("head", 141)])
+def test_ends_quietly(end, status, tmp_path):
+    command = [sys.executable, "-W", "error", DEBUG, *map(str, RNN), "--timelimit", "1000"]
+    with subprocess.Popen(
+            command, cwd=tmp_path, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         try:
-            while "TRAINING" not in process.stdout.readline():
+            while "COMPLEX STEP" not in process.stdout.readline():
                 assert process.poll() is None
             if end == "ctrl-c":
                 process.send_signal(signal.SIGINT)
                 process.stdout.read()
             else:
                 process.stdout.close()
-            assert process.wait(timeout=60) == {"ctrl-c": 130, "head": 141}[end]
-            assert process.stderr.read() == ""
+            assert (process.wait(60), process.stderr.read()) == (status, "")
         finally:
             process.kill()

@@ -1,119 +1,187 @@
-"""The models and what is around them, against the same things written out number by number."""
+"""The models, what feeds them, scores them and samples from them, against the same things number by
+number. The DNC's equations are in dnc_paper.py."""
 import math
 import types
 
+import dnc_paper
 import numpy as np
 import pytest
-from loading import M, SIZES, load, random_case, random_params
+from loading import INTERFACE, SIZES, M, load, random_case, random_params, zero_state
 
-rnn = load("rnn-numpy.py")                                  # stands for all in tests of common code, see test_shared.py
+RNN, DNC = load("rnn-numpy.py"), load("dnc-numpy.py")
 models = pytest.mark.parametrize("name", SIZES)
 GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
 
 
-# Forward --------------------------------------------------------------------------------------------------------------
+# Forward ------------------------------------------------------------------------------------------
 
-def affine(W, x, b):
-    """W x + b for a matrix, a list and a column."""
-    return [sum(W[j][k] * x[k] for k in range(len(x))) + b[j][0] for j in range(len(W))]
-
-
-def sigmoid(z):
-    return 1 / (1 + math.exp(-z))
+def affine(p, output, h):
+    """W x + b for a column b"""
+    return [a + b[0] for a, b in zip(dnc_paper.times(p[output], h), p["by"], strict=True)]
 
 
-def hidden_input(p, x, h):
-    """Wxh x_t + Whh h_{t-1} + bh"""
-    return [a + b for a, b in zip(affine(p["Wxh"], x, p["bh"]), affine(p["Whh"], h, [[0]] * len(p["bh"])))]
+def hidden_input(p, k, h):
+    """Wxh x_t + Whh h_{t-1} + bh for the character of number k"""
+    return [row[k] + a + b[0] for row, a, b in
+            zip(p["Wxh"], dnc_paper.times(p["Whh"], h), p["bh"], strict=True)]
 
 
-def rnn_step(p, x, state):
-    return {"h": [math.tanh(z) for z in hidden_input(p, x, state["h"])]}
+def rnn_step(p, k, state):
+    h = [math.tanh(z) for z in hidden_input(p, k, state["h"])]
+    return affine(p, "Why", h), {"h": h}
 
 
-def lstm_step(p, x, state):
-    z, H, h, c = hidden_input(p, x, state["h"]), len(state["h"]), [], []
+def lstm_step(p, k, state):
+    z, H, h, c = hidden_input(p, k, state["h"]), len(state["h"]), [], []
     for j in range(H):
-        i, o, f, g = sigmoid(z[j]), sigmoid(z[H + j]), sigmoid(z[2 * H + j]), math.tanh(z[3 * H + j])
-        c.append(math.tanh(g * i + f * state["c"][j]))
+        i, o, f = (dnc_paper.sigmoid(z[gate * H + j]) for gate in range(3))
+        c.append(math.tanh(math.tanh(z[3 * H + j]) * i + f * state["c"][j]))
         h.append(o * c[j])
-    return {"h": h, "c": c}
+    return affine(p, "Why", h), {"h": h, "c": c}
 
 
-@pytest.mark.parametrize("name, step", [("rnn-numpy.py", rnn_step), ("lstm-numpy.py", lstm_step)])
-@pytest.mark.parametrize("scale", [0.5, 5], ids=["large", "saturated"])
-def test_forward(name, step, scale):
-    B, S = 3, 5
-    case = random_case(name, B, S, scale)
-    model, p, state, window = case.model, {key: value.tolist() for key, value in case.params.items()}, case.state, None
-    expected = [{key: value[:, b].tolist() for key, value in state.items()} for b in range(B)]
-    for inputs in np.random.default_rng(1).integers(M, size=(4, S, B)):
-        logits, state, window = model.forward(case.params, inputs, state, window)
-        for b in range(B):
-            for t in range(S):
-                expected[b] = step(p, [float(k == inputs[t, b]) for k in range(M)], expected[b])
-                np.testing.assert_allclose(logits[:, t, b], affine(p["Why"], expected[b]["h"], p["by"]), rtol=1e-12, atol=1e-12)
-            for key in state:
-                np.testing.assert_allclose(state[key][:, b], expected[b][key], rtol=1e-12, atol=1e-12)
-        for key in state:                                   # the middle stream jumps
-            state[key][:, 1] = 0
-            expected[1][key] = [0.0] * len(expected[1][key])
+STEPS = {"rnn-numpy.py": rnn_step, "lstm-numpy.py": lstm_step, "dnc-numpy.py": dnc_paper.step}
 
 
-def test_gather_and_scatter_are_products_with_one_hot_vectors():
-    S, n, B = 4, 5, 3
-    rng = np.random.default_rng(2)
-    ids = rng.integers(M - 1, size=(S, B))                  # the last character does not occur
-    one_hot = (np.arange(M)[:, None, None] == ids).astype(float)                                                # (M, S, B)
-    W, d = rng.standard_normal((n, M)), rng.standard_normal((S * B, n))
-    out, dW = np.full((S, B, n), np.nan), np.full((n, M), np.nan)
-    rnn.gather_rows(W, ids, out=out)
-    rnn.scatter_rows(d, ids, room=np.full((S * B, n), np.nan), out=dW)
-    assert np.array_equal(out, np.stack([(W @ one_hot[:, t]).T for t in range(S)]))
-    np.testing.assert_allclose(dW, d.T @ one_hot.reshape(M, S * B).T, rtol=1e-14, atol=1e-14)
-    assert not dW[:, -1].any()
+def literal(name, params, inputs, state, reset=None):
+    """As forward: the logits and the state after, stream by stream and step by step."""
+    p = {key: value.tolist() for key, value in params.items()}
+    (S, B), logits, afters = inputs.shape, [], []
+    for b in range(B):
+        current, y = {key: value[b].tolist() for key, value in state.items()}, []
+        for k in inputs[:, b].tolist():
+            if k == reset:
+                current = {key: np.zeros(value.shape[1:]).tolist() for key, value in state.items()}
+            y_t, current = STEPS[name](p, k, current)
+            y.append(y_t)
+        logits.append(y)
+        afters.append(current)
+    after = {key: np.array([current[key] for current in afters]) for key in state}
+    return np.array(logits).transpose(2, 1, 0), after
 
 
-# Streams --------------------------------------------------------------------------------------------------------------
+def assert_follows(model, name, params, state, rng, lengths, reset=None):
+    """The script and the literal equations agree over windows that go on from each other's state."""
+    ours, theirs, B = state, state, len(state["h"])
+    for number, S in enumerate(lengths):
+        inputs = rng.integers(M, size=(S, B))
+        y, ours, _ = model.forward(params, inputs, ours, reset)
+        want, theirs = literal(name, params, inputs, theirs, reset)
+        assert list(ours) == list(theirs) == list(model.state_shapes(B, *SIZES[name]))
+        for a, b in [(y, want), *((ours[key], theirs[key]) for key in theirs)]:
+            assert a.shape == b.shape and a.dtype == np.float64 and np.isfinite(a).all()
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+        for values in (*ours.values(), *theirs.values()):
+            values[number % B] = 0                          # this stream starts anew, the others go on
 
-def streams(B, length, seed=4):
+
+@models
+@pytest.mark.parametrize("scale", [0.5, 5])
+@pytest.mark.parametrize("reset", [None, 3])
+def test_forward(name, scale, reset, model=None):
+    model, rng = model or load(name), np.random.default_rng(1)
+    case = random_case(name, 3, 5, scale if name != "dnc-numpy.py" else 0.1 * scale)
+    assert_follows(model, name, case.params, case.state, rng, (5, 1, 4, 6), reset)
+
+
+WEIGHTS = {"fresh": (0.01, 1), "half": (0.5, 1), "two": (2.0, 1), "strong": (0.5, 3000)}
+STARTS = ["zero", "equal usages", "nearly unused", "full", "in use"]
+
+
+def dnc_start(rng, kind, B, sizes):
+    """A state to start from."""
+    (H, N, W, R), state = sizes, zero_state(DNC, sizes, B)
+    if kind != "zero":
+        state["u"][:] = {"equal usages": 0.5, "nearly unused": 1e-7 * rng.random((B, N)), "full": 1,
+                         "in use": rng.random((B, N))}[kind]
+        state["M"][:] = rng.standard_normal((B, N, W))
+    if kind == "in use":
+        for name in ("p", "ww", "wr"):
+            shape = state[name].shape
+            state[name][:] = rng.dirichlet(np.ones(N + 1), shape[:-1])[..., :N] / 2
+        state["L"][:] = rng.random((B, N, N)) / N / 2 * (1 - np.eye(N))
+        for name in ("h", "c", "r"):
+            state[name][:] = rng.uniform(-1, 1, state[name].shape)
+    return state
+
+
+def dnc_params(rng, weights, sizes):
+    """Random parameters, the rows of the strengths this much larger still."""
+    scale, strength = WEIGHTS[weights]
+    params = random_params(DNC, sizes, rng, scale)
+    for name in INTERFACE:
+        params[name] *= strength / 3 if name in ("Whbr", "Whbw") else 1 / 3
+    params["bh"][2 * sizes[0]:3 * sizes[0]] += 1
+    return params
+
+
+@pytest.mark.parametrize("kind", STARTS)
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("sizes", [(5, 9, 4, 1), (6, 11, 3, 3), (7, 3, 6, 1), (1, 1, 1, 1)])
+def test_dnc_is_the_papers(sizes, weights, kind, model=DNC):
+    rng = np.random.default_rng([*sizes, STARTS.index(kind)])
+    params, state = dnc_params(rng, weights, sizes), dnc_start(rng, kind, 3, sizes)
+    assert_follows(model, "dnc-numpy.py", params, state, rng, (6, 1, 8))
+
+
+@pytest.mark.parametrize("dtype, noise, apart", [(np.float32, 7e-7, 7e-6), (np.float64, 7e-10, 7e-9)])
+@pytest.mark.parametrize("used", [0, 1e-3, 0.5, 1])
+def test_rounding_does_not_choose_between_equal_usages(used, dtype, noise, apart, model=DNC):
+    """They are sorted by location; what is truly apart is sorted by usage, also in single precision,
+    and usages below EPS are, too. The order shows in a: all locations behind are v times less free."""
+    rng, N = np.random.default_rng(1), 6
+    for order in (np.arange(N), rng.permutation(N)):
+        usage = np.full((40, N), used) + noise * rng.random((40, N))
+        if order[0]:
+            usage[:, order] += apart * np.arange(N)
+        usage = (usage - (used == 1) * (N * apart + noise)).astype(dtype)
+        a = model.allocation(usage)[0]
+        expected = np.empty_like(usage, float)
+        for row, u in zip(expected, 1e-6 + (1 - 1e-6) * usage.astype(float)):
+            row[order] = (1 - u[order]) * np.append(1, np.cumprod(u[order])[:-1])
+        np.testing.assert_allclose(a, expected, rtol=1e-4 if dtype == np.float32 else 1e-12,
+                                   atol=1e-12 if dtype == np.float32 else 1e-30)
+
+
+# Streams ------------------------------------------------------------------------------------------
+
+def streams(B, S, length, seed=4, tail=None):
     """A run that has not begun, over a text in which every character is its own position."""
-    return np.arange(length), types.SimpleNamespace(position=np.full(B, length), jumps=np.zeros(B, int), seed=seed, state={})
+    return types.SimpleNamespace(
+        ids=np.arange(length), tail=tail or length, seqlength=S, seed=seed, stream=np.arange(B),
+        position=np.full(B, length), jumps=np.zeros(B, int), state={})
 
 
-def test_streams_read_in_order_and_jump_alone():
-    (ids, run), S, B, last, jumps, seen = streams(4, 103), 10, 4, [None] * 4, [0] * 4, set()
-    for _ in range(400):
-        run.state = {"h": np.ones((6, B)), "links": np.ones((3, 2, B))}
-        inputs, targets = rnn.next_window(ids, run, S)
-        assert inputs.shape == (S, B) and np.array_equal(inputs, inputs[0] + np.arange(S)[:, None]) and np.array_equal(targets, inputs + 1)
-        for b in range(B):
-            follows = last[b] is not None and last[b] + S < len(ids)    # the text had another whole window for it
+@pytest.mark.parametrize("length, tail, S", [(103, 103, 10), (130, 104, 10), (11, 11, 10),
+                                             (900, 900, 2)])
+def test_streams_read_in_order_and_jump_alone(length, tail, S):
+    """The place of a jump depends on seed, stream and jump, and on nothing else."""
+    run, last, jumps, seen = streams(4, S, length, tail=tail), [None] * 4, [0] * 4, set()
+    for _ in range(1200):
+        run.state = {"h": np.ones((4, 6)), "L": np.ones((4, 3, 2))}
+        inputs, targets = RNN.next_window(run)
+        assert inputs.shape == (S, 4) and np.array_equal(targets, inputs + 1)
+        assert np.array_equal(inputs, inputs[0] + np.arange(S)[:, None])
+        for b in range(4):
+            follows = last[b] is not None and last[b] + S < tail    # there was another whole window
             if follows:
                 assert inputs[0, b] == last[b]
-            else:                                           # the place depends on seed, stream and jump, and on nothing else
-                key = np.random.SeedSequence(4, spawn_key=(1, b, jumps[b]))
-                assert inputs[0, b] == np.random.default_rng(key).integers(len(ids) - S)
+            else:
+                rng = np.random.default_rng([4, 1, b, jumps[b]])
+                assert inputs[0, b] == rng.integers(tail - S)
                 jumps[b] += 1
-            for value in run.state.values():
-                assert (value[..., b] == follows).all()
+            starts = not follows or inputs[0, b] // S % 80 == 0
+            assert all((value[b] == (not starts)).all() for value in run.state.values())
             last[b] = targets[-1, b]
         seen.update(targets.ravel().tolist())
-    assert seen == set(range(1, len(ids))) and min(jumps) > 20 and run.jumps.tolist() == jumps
+    assert run.jumps.tolist() == jumps and min(jumps) > 2
+    assert seen == set(range(1, tail)) or tail == 900
 
 
-def test_streams_of_the_shortest_text():
-    ids, run = streams(2, 11)
-    for jump in range(1, 4):
-        inputs, targets = rnn.next_window(ids, run, 10)
-        assert inputs.T.tolist() == [list(range(10))] * 2 and targets.T.tolist() == [list(range(1, 11))] * 2
-        assert run.jumps.tolist() == [jump] * 2
-
-
-def test_streams_do_not_depend_on_the_batch_but_on_the_seed():
+def test_streams_depend_on_the_seed_but_not_on_the_batch():
     def read(B, seed):
-        ids, run = streams(B, 500, seed)
-        return np.stack([rnn.next_window(ids, run, 25)[0] for _ in range(60)])
+        run = streams(B, 25, 500, seed)
+        return np.stack([RNN.next_window(run)[0] for _ in range(60)])
     five = read(5, 1)
     assert np.array_equal(read(2, 1), five[..., :2]) and not np.array_equal(read(5, 2), five)
     assert len({stream.tobytes() for stream in five.transpose(2, 0, 1)}) == 5
@@ -121,65 +189,79 @@ def test_streams_do_not_depend_on_the_batch_but_on_the_seed():
 
 @pytest.mark.parametrize("val", [0.25, 0])
 def test_training_never_reads_the_held_out_tail(val, tmp_path, monkeypatch):
-    text = tmp_path / "text"
+    text, read = tmp_path / "text", []
     text.write_text("ab" * 150 + "xy" * 50)
-    run, ids, heldout = rnn.begin(rnn.parse(["--data", str(text), "--val", str(val), "--hidden", "4", "--batchsize", "3"]), rnn.Workers())
-    read = []
-    for function in (rnn.forward, rnn.cross_entropy):       # their second arguments are inputs and targets
-        monkeypatch.setattr(rnn, function.__name__, lambda *args, function=function: read.append(args[1]) or function(*args))
-    rnn.train(run, ids, heldout, rnn.parse(["--iters", "60", "--check_interval", "0"]), rnn.Workers(), GO)
+    run = RNN.begin(RNN.parse(f"--data {text} --val {val} --hidden 4 --batchsize 3 --iters 60 "
+                              "--check_interval 0".split()))
+    for name in ("forward", "cross_entropy"):               # second arguments: inputs and targets
+        monkeypatch.setattr(RNN, name, lambda *args, function=getattr(RNN, name):
+                            read.append(args[1]) or function(*args))
+    RNN.train(run, GO)
     assert len(read) == 120 and min(run.jumps) >= 3
     assert {run.vocab[k] for ids in read for k in np.unique(ids)} == set("ab" if val else "abxy")
 
 
-# Held-out score and samples -------------------------------------------------------------------------------------------
+# Held-out score and samples -----------------------------------------------------------------------
 
-def trained(name, seed=9):
+def trained(name, **changes):
     """A run with large random weights, which have opinions."""
-    params = random_params(load(name), SIZES[name], np.random.default_rng(seed), 0.8)
-    return types.SimpleNamespace(params=params, sizes=SIZES[name], dtype=np.dtype(float), vocab=list("abcdefg"), seed=seed, iter=40)
+    params = random_params(load(name), SIZES[name], np.random.default_rng(9), 0.8)
+    return types.SimpleNamespace(**{
+        "params": params, "sizes": SIZES[name], "dtype": np.dtype(float), "vocab": list("abcde"),
+        "seed": 9, "iter": 40, "reset_id": None, **changes})
 
 
-def log_softmax(name, params, ids):
+def log_softmax(name, run, ids):
     """log p(the next character) after each of ids, read in one window from zero state: (steps, M)."""
-    model = load(name)
-    logits = model.forward(params, np.array(ids)[:, None], model.zeros(model.state_shapes(1, **SIZES[name]), float))[0][:, :, 0].T
+    logits = load(name).forward(run.params, np.array(ids)[:, None],
+                                zero_state(load(name), run.sizes, 1), run.reset_id)[0][:, :, 0].T
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 @models
 @pytest.mark.parametrize("held", [1, 63, 64, 1000, 64 * 25, 64 * 25 + 1, 3333])
-def test_held_out_score(name, held):
-    run, start = trained(name), 50
-    ids = np.random.default_rng(held).integers(M, size=start + held).astype(np.uint8)
+@pytest.mark.parametrize("reset", [None, 2])
+def test_held_out_score(name, held, reset):
+    """Each character of the tail counts once, in 64 segments; the first may have none before it. With
+    a reset, a segment begins behind the next reset character, and reads that first."""
+    start = 50 if held % 2 else 0
+    run = trained(name, tail=start, reset_id=reset)
+    run.ids = np.random.default_rng(held).integers(M, size=start + held).astype(np.uint8)
+    begin = max(start, 1)
+    edges = [int(begin + k * (len(run.ids) - begin) / 64) for k in range(65)]
+    for k in range(1, 64):
+        while reset is not None and edges[k] < len(run.ids) and run.ids[edges[k] - 1] != reset:
+            edges[k] += 1
     nats = characters = 0
-    for k in range(64):
-        first, last = start + k * held // 64, start + (k + 1) * held // 64
+    for first, last in zip(edges, edges[1:]):
         if first < last:
-            p = log_softmax(name, run.params, ids[first - 1:last - 1])
-            for t in range(last - first):
-                nats -= p[t, ids[first + t]]
-                characters += 1
-    assert characters == held
-    assert load(name).score(run, ids, start, load(name).Workers(), GO) == pytest.approx(nats / math.log(2) / held, rel=1e-12)
+            p = log_softmax(name, run, run.ids[first - 1:last - 1])
+            nats -= p[np.arange(last - first), run.ids[first:last]].sum()
+            characters += last - first
+    assert characters == len(run.ids) - begin
+    if characters:
+        bpc = nats / math.log(2) / characters
+        assert load(name).score(run, GO) == pytest.approx(bpc, rel=1e-12)
 
 
 @models
 @pytest.mark.parametrize("temperature", [0, 0.5, 1, 3])
-@pytest.mark.parametrize("prime", ["a", "gfedabc"])
-def test_sample(name, temperature, prime):
-    """Each character drawn is the one at which the cumulative probability passes the random number drawn for it."""
-    run, length = trained(name), 300
-    text = load(name).sample(run, prime, length, temperature, GO)
-    assert len(text) == length and text == load(name).sample(run, prime, length, temperature, GO)
-    ids = [run.vocab.index(c) for c in prime + text]
-    rng = np.random.default_rng(np.random.SeedSequence(run.seed, spawn_key=(2, run.iter)))
-    for p, drawn in zip(log_softmax(name, run.params, ids[:-1])[len(prime) - 1:], ids[len(prime):], strict=True):
+@pytest.mark.parametrize("prime, reset", [("a", None), ("edabc", None), ("edabc", 1)])
+def test_sample(name, temperature, prime, reset):
+    """Each character is the one at which the cumulative probability passes the random number."""
+    run, sample = trained(name, prime=prime, sample_length=300, reset_id=reset), load(name).sample
+    run.temperature = temperature
+    text = sample(run, GO)
+    assert len(text) == 300 and text == sample(run, GO)
+    ids, rng = [run.vocab.index(c) for c in prime + text], np.random.default_rng([9, 2, 40])
+    logs = log_softmax(name, run, ids[:-1])[len(prime) - 1:]
+    for log_p, drawn in zip(logs, ids[len(prime):], strict=True):
         if temperature == 0:
-            assert drawn == p.argmax()
-        else:
-            p = np.exp(p / temperature)
-            edges = np.concatenate([[0], np.cumsum(p / p.sum())])
-            assert edges[drawn] <= rng.random() < edges[drawn + 1]
-    run.iter += 1                                           # the next sample is another one
-    assert temperature == 0 or text != load(name).sample(run, prime, length, temperature, GO)
+            assert drawn == log_p.argmax()
+            continue
+        p = np.exp(log_p / temperature)
+        edges = np.append(0, np.cumsum(p / p.sum()))
+        assert edges[drawn] <= rng.random() < edges[drawn + 1]
+    for changed in ({"iter": 41}, {"seed": 10}):            # other samples
+        vars(run).update(changed)
+        assert temperature == 0 or text != sample(run, GO)

@@ -1,6 +1,7 @@
-"""What can go wrong, and what then: one line and a status, no traceback, nothing lost, nothing left behind.
+"""What can go wrong, and what then: one line and a status, no traceback, nothing lost.
 
-script.run and inside (conftest.py) check the line, and that a refused run (status 2) leaves its folder as it was.
+Script.run (conftest.py) checks the line, that a refusal (status 2) changes nothing, and that no
+temporary file stays.
 """
 import contextlib
 import io
@@ -10,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
 import zipfile
@@ -18,12 +18,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from conftest import MODELS, arrays, edit, posix, some_text
+from conftest import CONTROL, MODELS, arrays, edit, names, posix, some_text
 
 try:
     import resource
-except ImportError:         # Windows
+except ImportError:                                         # Windows
     resource = None
+
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}             # each has a buffer, which limits count
 
 
 def at_most(**limits):
@@ -34,101 +36,103 @@ def at_most(**limits):
     return apply
 
 
-# ---- texts
+# Flags and texts ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("raw, named", [
-    (None, "--data"),
-    (b"", ""),
-    (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ""),
-    (b"abcdefghij", "too short"),                               # ten characters, and a window takes eleven
-    (b"abcdefghij" * 10 + b"caf\xe9 au lait", "103"),           # the offset of the byte
-    (b"a\r\n" * 100_000 + b"\xff", "300,?000"),
-], ids=["missing", "empty", "one-character", "short", "latin-1", "late"])
-def test_text(script, raw, named):
-    if raw is not None:
-        (script.folder / "bad.txt").write_bytes(raw)
-    error = script.train("--iters 1 --val 0 --data bad.txt", status=2).stderr
-    assert "bad.txt" in error and re.search(named, error)
-
-
-def test_folder_or_unknown_encoding_of_the_text(script):
-    assert "'.'" in (error := script.train("--iters 1 --data .", status=2).stderr) or " . " in error or ".:" in error
-    assert "nonesuch" in script.train("--iters 1 --encoding nonesuch", status=2).stderr
+KINDS = {                                                   # kind: (refused, taken)
+    "count": ("0 -1 nan inf text 1.5 1e30", "1"),
+    "natural": ("-1 nan inf text 1.5 1e30", "0"),
+    "amount": ("0 -1 nan inf text", "1e30 1e-30"),
+    "limit": ("-1 nan inf text", "0 1e30 1e-300"),
+    "share": ("-1 nan inf text 1 1.5 1e30", "0 0.5")}
+NUMBERS = {                                                 # flag: kind
+    **dict.fromkeys("hidden batchsize seqlength print_interval locations width heads".split(),
+                    "count"),
+    **dict.fromkeys("iters check_interval sample_length seed".split(), "natural"),
+    **dict.fromkeys("lr init timelimit".split(), "amount"),
+    **dict.fromkeys("clip temperature".split(), "limit"), "val": "share"}
 
 
-# ---- numbers
-
-KINDS = {"count": "0 -1 nan inf text 1.5 1e30", "natural": "-1 nan inf text 1.5 1e30", "amount": "0 -1 nan inf text",
-         "temperature": "-1 nan inf text", "share": "-1 nan inf text 1 1e30"}               # what each kind refuses
-GOOD = {"count": "1", "natural": "0", "amount": "1e30 1e-30", "temperature": "0 1e30 1e-300", "share": "0 0.5"}
-NUMBERS = {**dict.fromkeys("hidden batchsize seqlength threads print_interval locations width heads".split(), "count"),
-           **dict.fromkeys("iters check_interval sample_length seed".split(), "natural"),
-           **dict.fromkeys("lr init timelimit".split(), "amount"), **dict.fromkeys("clip temperature".split(), "temperature"), "val": "share"}
-
-
-def test_every_numeric_flag_is_in_the_table(script):
-    flags = vars(script.module.parse([]))
-    words = {"data", "encoding", "prime", "save", "load", "fname", "fp64"}
-    assert set(flags) - words == set(NUMBERS) - ({"locations", "width", "heads"} if script.model != "dnc" else set())
+def test_every_numeric_flag_is_in_the_table():
+    from conftest import ROOT, load_module
+    flags = load_module(ROOT / "dnc-numpy.py").FLAGS
+    assert {name for name, (kind, *_) in flags.items() if kind is not str} == NUMBERS.keys()
 
 
 @pytest.mark.parametrize("name, kind", NUMBERS.items(), ids=NUMBERS)
-def test_number(script, inside, name, kind):
-    if name in ("locations", "width", "heads") and script.model != "dnc":
+def test_number(script, name, kind):
+    if name not in script.module.FLAGS:
         pytest.skip("of the DNC alone")
-    for value in KINDS[kind].split():
-        assert f"--{name}" in inside("", *script.small, "--iters", 1, f"--{name}", value, status=2).stderr
-    for value in GOOD[kind].split():
-        done = inside("", *script.small, *"--iters 1 --check_interval 1 --sample_length 3".split(), f"--{name}", value, status=None)
-        assert done.returncode == 0 or (name, value, done.returncode) in (("lr", "1e30", 1), ("init", "1e30", 1))
+    refused, taken = map(str.split, KINDS[kind])
+    for value in refused:
+        assert f"--{name}" in script.train("--iters 1", f"--{name}", value, status=2).stderr or (
+            name == "val")
+    for value in taken:
+        flags = f"--iters 1 --check_interval 1 --sample_length 3 --{name} {value}"
+        done = script.train(flags, status=None)
+        assert done.returncode == (value == "1e30" and name in ("lr", "init"))
 
 
-def test_more_threads_than_streams(script, inside):
-    for flags in ("", "--save a.npz", "--load a.npz"):
-        error = inside("--data text.txt --batchsize 3 --hidden 4 --iters 1 --check_interval 0 --threads 4 " + flags, status=2).stderr
-        assert "--threads 4" in error and "3 streams" in error
-        inside("--data text.txt --batchsize 3 --hidden 4 --iters 1 --check_interval 0 --threads 3 --save a.npz")
+BYTES = r"\d{1,3}(,\d{3}){3,} bytes"
+REFUSED = {         # flags, raw text (None: no such file; "": that of the tests): what the line names
+    "missing": ("--data nowhere.txt", "", r"nowhere\.txt.*--data"),
+    "a folder": ("--data .", "", r"\. *:|read \."),
+    "empty": ("", b"", r"text\.txt"),
+    "empty, only sampled": ("--iters 0", b"", r"text\.txt"),
+    "one character": ("", b"a" * 30, r"text\.txt"),
+    "short": ("", b"abcdefghij", "too short"),              # a window takes eleven characters
+    "short but for the tail": ("--val 0.5", b"abcdefghij" * 2, "too short"),
+    "latin-1": ("", b"abcdefghij" * 10 + b"caf\xe9 au lait", r"\b103\b.*latin-1"),
+    "late": ("", b"a\r\n" * 100_000 + b"\xff", "300,000.*latin-1"),
+    "cp1252": ("", b"abcdefghij \x93caf\xe9\x94" * 9, r"\b11\b.*cp1252"),
+    "cp1252 that is none": ("--encoding cp1252", b"\x93abcdefghij\x81\x94" * 9, "latin-1"),
+    "utf-16": ("", "abcdefghij".encode("utf-16") * 9, "utf-16"),
+    "encoding": ("--encoding nonesuch", "", "nonesuch"),
+    "encoding that is none of text": ("--encoding hex", "", "hex"),
+    "prime": ("--prime @nofile", "", "nofile.*--prime"),
+    "prime that is not in the text": ("--prime a#é", "", r"--prime.*\b2\b.*'#'.*'\\xe9'"),
+    "a text without --data": ("mytext.txt", "", r"mytext\.txt.*--data"),
+    "--hid": ("--hid 8", "", "--hid"),
+    "--nonesuch": ("--nonesuch", "", "--nonesuch"),
+    "no number": ("--hidden", "", "--hidden"),
+    "a number too much": ("--fp64=1", "", "--fp64"),
+    "no checkpoint": ("--load nowhere.npz --iters 0", "", r"nowhere\.npz"),
+    "a folder as checkpoint": ("--load . --iters 0", "", r"\. "),
+    "a text as checkpoint": ("--load text.txt --iters 0", "", r"text\.txt"),
+    "all held out": ("--val 1 --iters 1", "", "--val.*--iters 0"),
+    "all held out of nothing": ("--val 1 --iters 0", "", "--val.*--load"),
+    "more than all held out": ("--val 1.5 --iters 0", "", "--val")}
 
 
-@pytest.mark.parametrize("flags", ["--nonesuch", "--hidden", "--hid 8", "text.txt", "--fp64=1"])
-def test_flags_that_there_are_not(script, inside, flags):
-    inside(flags, status=2)
-
-
-SIZES = [(model, f"--{name} {size}") for model in MODELS for name in
-         "hidden batchsize locations width heads".split()[:5 if model == "dnc" else 2] for size in (10**7, 10**12, 10**30)
-         if (name, size) in (("hidden", 10**7), ("locations", 10**7)) or size > 10**7]
+@pytest.mark.parametrize("flags, raw, named", REFUSED.values(), ids=REFUSED)
+def test_refused(rnn, flags, raw, named):
+    if raw != "":
+        (rnn.folder / "text.txt").write_bytes(raw)
+    assert re.search(named, rnn.train("--iters 1 --val 0 " + flags, status=2).stderr)
 
 
 @posix
-@pytest.mark.parametrize("script, flags", SIZES, indirect=["script"])
-def test_sizes_that_do_not_fit_are_not_allocated(script, inside, flags):
+@pytest.mark.parametrize("script, flags", [
+    (model, f"--{name} {size}") for model in MODELS
+    for name in "hidden batchsize locations width heads".split()[:5 if model == "dnc" else 2]
+    for size in (10**8, 10**12)], indirect=["script"])
+def test_sizes_that_do_not_fit_are_not_allocated(script, flags):
     tracemalloc.start()
     try:
-        error = inside("", *script.small, *flags.split(), status=2).stderr
+        error = script.train(flags, status=2).stderr
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
-    assert re.search(r"\d{1,3}(,\d{3}){4,} bytes", error)
+    assert re.search(BYTES, error)
 
 
 @posix
-def test_memory_that_the_system_does_not_give(script):
+def test_memory_that_the_system_does_not_give(rnn):
     """The estimate fits the machine, but not what this process may have."""
-    script.train("--seqlength 4000 --batchsize 1000 --iters 1", status=2, preexec_fn=at_most(AS=1 << 30), env={"OPENBLAS_NUM_THREADS": "1"})
+    rnn.train("--seqlength 4000 --batchsize 1000 --iters 1", status=2,
+              preexec_fn=at_most(AS=1 << 30), env=ONE_BLAS_THREAD)
 
 
-# ---- targets
-
-@pytest.mark.parametrize("flag", ["--save", "--fname"])
-def test_target(script, flag):
-    (script.folder / "folder").mkdir()
-    for target in ("folder", "nowhere/file.npz"):
-        assert target in script.train(f"--iters 1 {flag} {target}", status=2).stderr
-    script.train(f"--iters 1 {flag} folder/file.npz")
-
-
-# ---- checkpoints from anywhere
+# Checkpoints from anywhere ------------------------------------------------------------------------
 
 def packed(members, compression=zipfile.ZIP_STORED):
     """An .npz of (name, bytes) pairs."""
@@ -139,100 +143,124 @@ def packed(members, compression=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-def npy(array, **options):
+def npy(array):
+    """An array as the bytes of an .npy file."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asarray(array), **options)
+    np.lib.format.write_array(buffer, np.asarray(array))
     return buffer.getvalue()
 
 
 def npy_header(text, data=b""):
-    """An .npy file whose header is this text."""
+    """An .npy file with this text as its header."""
     text = text.encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
 
 
+def declared(shape, data=bytes(100)):
+    """An .npy file that declares this shape."""
+    return npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}", data)
+
+
 class Evil:
+    """Unpickled, it makes a folder."""
+
     def __reduce__(self):
         return os.mkdir, ("executed",)
 
 
+def but(function):
+    """A checkpoint whose list of (name, .npy bytes) went through a function."""
+    return lambda held: packed(function([(f"{key}.npy", npy(held[key])) for key in held]))
+
+
 def changed(name, value):
-    """Replace one array (or raw .npy file) of a checkpoint; value may be a function of what is there."""
-    def change(held, raw):
+    """A checkpoint with one other array (or .npy bytes), or a function of what was there."""
+    def change(held):
         new = value(held[name].copy()) if callable(value) else value
-        return packed([(f"{key}.npy", new if isinstance(new, bytes) and key == name else npy(new if key == name else held[key])) for key in held])
+        new = new if isinstance(new, bytes) else npy(new)
+        return packed((f"{key}.npy", new if key == name else npy(held[key])) for key in held)
     return change
 
 
-def but(function):
-    """Apply a function to the list of (name, .npy bytes)."""
-    return lambda held, raw: packed(function([(f"{key}.npy", npy(held[key])) for key in held]))
-
-
 def at(index, value):
+    """For changed: one number replaced."""
     def set_one(array):
         array.flat[index] = value
         return array
     return set_one
 
 
+def deflated(held):
+    return packed(((f"{key}.npy", npy(held[key])) for key in held), zipfile.ZIP_DEFLATED)
+
+
 HOSTILE = {
-    "empty": lambda held, raw: b"",
-    "random bytes": lambda held, raw: random.Random(0).randbytes(5000),
-    "text": lambda held, raw: some_text().encode(),
-    "an .npy file": lambda held, raw: npy(held["Wxh"]),
-    "an empty archive": lambda held, raw: packed([]),
-    "cut in half": lambda held, raw: raw[:len(raw) // 2],
-    "cut at the end": lambda held, raw: raw[:-1],
-    "one bit flipped": lambda held, raw: raw[:len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 1]) + raw[len(raw) // 2 + 1:],
-    "deflated": lambda held, raw: packed([(f"{key}.npy", npy(held[key])) for key in held], zipfile.ZIP_DEFLATED),
-    "deflated bomb": lambda held, raw: packed([("by.npy", bytes(300_000_000))], zipfile.ZIP_DEFLATED),
+    "empty": lambda held: b"",
+    "random bytes": lambda held: random.Random(0).randbytes(5000),
+    "an .npy file": lambda held: npy(held["Wxh"]),
+    "an empty archive": lambda held: packed([]),
+    "foreign": lambda held: packed([("a.npy", npy(1))]),
+    "cut in half": lambda held: packed([(k, npy(held[k])) for k in held])[:5000],
+    "cut at the end": lambda held: but(list)(held)[:-1],
+    "deflated bomb": lambda held: packed([("by.npy", bytes(10**8))], zipfile.ZIP_DEFLATED),
     "pickle": changed("by", npy(np.array([Evil()], object))),
-    "pickle as a member": but(lambda members: [*members, ("by.pkl", b"cos\nsystem\n(S'mkdir executed'\ntR.")]),
-    "10^12 numbers declared": changed("by", npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1)}", bytes(100))),
-    "negative shape": changed("by", npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 1)}", bytes(100))),
+    "pickle as a member": but(lambda m: [*m, ("by.pkl", b"cos\nmkdir\n(S'executed'\ntR.")]),
+    "10^12 numbers declared": changed("by", declared((10**12, 1))),
+    "10^9 numbers declared": changed("by", declared((10**9, 1))),
+    "10^9 numbers of a stranger": but(lambda m: [*m, ("stranger.npy", declared((10**9, 1)))]),
+    "negative shape": changed("by", declared((-1, 1))),
     "deep header": changed("by", npy_header("(" * 5000)),
-    "long header": changed("by", npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }" + " " * 60000, bytes(4))),
-    "header of Python 2": changed("by", lambda by: npy_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(by)}L, 1L)}}", by.tobytes())),
+    "long header": changed("by", declared((1,)).replace(b"}", b"}" + b" " * 60000)),
+    "header of Python 2": changed("by", lambda by: declared(f"({len(by)}L, 1L)", by.tobytes())),
     "header of code": changed("by", npy_header("__import__('os').mkdir('executed')")),
     "structured type": changed("by", np.zeros(3, [("\x1b[2J", "f4")])),
-    "missing member": but(lambda members: members[1:]),
-    "extra member": but(lambda members: [*members, ("more.npy", npy(1))]),
-    "name that steers a terminal": lambda held, raw: packed([("\x1b[2J\x1b]0;gotcha\x07.npy", npy(1))], zipfile.ZIP_DEFLATED),
+    "missing member": but(lambda m: m[1:]),
+    "name that steers a terminal": lambda held: packed([("\x1b[2J\x1b]0;x\x07.npy", npy(1))]),
     "model of another name": changed("model", "\x1b[2J"),
     "model that is a number": changed("model", 5),
-    "model that is a list": changed("model", ["rnn", "lstm", "dnc"]),
+    "model that is a list": changed("model", MODELS),
     "other sizes": changed("hidden", 9),
     "size 0": changed("hidden", 0),
     "size of 10^12": changed("hidden", 10**12),
     "size that is a fraction": changed("hidden", 8.0),
-    "size that is text": changed("hidden", "8"),
     "size that is many": changed("hidden", [8, 8]),
+    "size that is a flag": changed("hidden", "--help"),
     "batch of 10^12": changed("batchsize", 10**12),
     "window of 10^15": changed("seqlength", 10**15),
     "wrong shape": changed("Wxh", lambda Wxh: Wxh.T),
     "wrong type": changed("Wxh", lambda Wxh: Wxh.astype(np.float64)),
     "wrong order of bytes": changed("Wxh", lambda Wxh: Wxh.astype(">f4")),
-    "columns first": changed("Wxh", np.asfortranarray),
-    "half precision": lambda held, raw: packed([(f"{key}.npy", npy(a.astype(np.float16) if a.dtype == np.float32 else a)) for key, a in held.items()]),
+    "half precision": lambda held: packed(
+        (f"{key}.npy", npy(a.astype(np.float16) if a.dtype == np.float32 else a))
+        for key, a in held.items()),
     "NaN in the weights": changed("Whh", at(3, np.nan)),
+    "infinity in the weights": changed("Whh", at(3, np.inf)),
+    "minus infinity in the weights": changed("Whh", at(3, -np.inf)),
     "infinity in the accumulator": changed("adagrad_by", at(0, np.inf)),
     "NaN in the state": changed("state_h", at(0, np.nan)),
-    "NaN as average": changed("smooth", np.nan),
+    "infinity in the state": changed("state_h", at(0, np.inf)),
     "negative accumulator": changed("adagrad_by", at(0, -1)),
     "negative position": changed("position", at(1, -5)),
+    "position that is a fraction": changed("position", lambda p: p + 0.5),
     "negative jumps": changed("jumps", at(1, -5)),
     "negative iteration": changed("iter", -1),
+    "iteration that is many": changed("iter", [1, 2]),
+    "digest of bytes": changed("digest", np.zeros(32, np.uint8)),
+    "NaN as average": changed("smooth", np.nan),
+    "infinite average": changed("smooth", np.inf),
+    "negative seconds": changed("seconds", -1.0),
+    "NaN as the best": changed("best", np.nan),
     "negative seed": changed("seed", -1),
     "rate of 0": changed("lr", 0.0),
+    "infinite rate": changed("lr", np.inf),
     "negative norm": changed("clip", -0.5),
     "share above 1": changed("val", 1.5),
     "negative share": changed("val", -0.5),
-    "vocabulary not sorted": changed("vocabulary", lambda v: v[::-1].copy()),
+    "reset of another text": changed("reset", "#"),
     "vocabulary with a double": changed("vocabulary", lambda v: v[[0, 0, *range(2, len(v))]]),
     "vocabulary beyond Unicode": changed("vocabulary", at(-1, 0x110000)),
-    "short digest": changed("digest", np.zeros(3, np.uint8)),
-}
+    "vocabulary of nothing": changed("vocabulary", np.zeros(0, int)),
+    "vocabulary of one": changed("vocabulary", 65)}
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +269,8 @@ def checkpoints():
     return {}
 
 
-@pytest.fixture
-def saved(script, checkpoints):
-    """A good checkpoint a.npz, on text.txt, that stands in the script's folder."""
+def checkpoint(script, checkpoints):
+    """A good checkpoint a.npz, on text.txt, in the script's folder."""
     path = script.folder / "a.npz"
     if script.model not in checkpoints:
         script.train("--iters 3 --save a.npz")
@@ -252,33 +279,63 @@ def saved(script, checkpoints):
     return path
 
 
+@pytest.fixture
+def saved(script, checkpoints):
+    return checkpoint(script, checkpoints)
+
+
+@pytest.fixture
+def saved_rnn(rnn, checkpoints):
+    return checkpoint(rnn, checkpoints)
+
+
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_checkpoint(script, inside, saved, make):
-    (script.folder / "b.npz").write_bytes(make(arrays(saved), saved.read_bytes()))
+def test_hostile_checkpoint(rnn, saved_rnn, make):
+    (rnn.folder / "b.npz").write_bytes(make(arrays(saved_rnn)))
     tracemalloc.start()
     try:
-        for flags in ("--iters 0 --sample_length 5", "--data text.txt --iters 1 --check_interval 0"):
-            error = inside("--load b.npz " + flags, status=2).stderr
-            assert "b.npz" in error or "bytes of memory" in error or "too short" in error
+        for flags in "--iters 0 --sample_length 5", "--data text.txt --iters 1 --check_interval 0":
+            error = rnn.run("--load b.npz " + flags, status=2).stderr
+            assert re.search(rf"b\.npz|{BYTES}|too short|--reset", error)
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
         tracemalloc.stop()
-    assert sorted(path.name for path in script.folder.iterdir()) == ["a.npz", "b.npz", "text.txt"]
+    assert names(rnn.folder) == {"a.npz", "b.npz", "text.txt"}, "code was run"
 
 
-def test_repacked_checkpoint_loads(script, inside, saved):
-    """The ways to damage a checkpoint above do not themselves make one that is refused."""
-    for make in (but(lambda members: members), changed("lr", 0.5), changed("Whh", at(3, 1.0))):
-        saved.write_bytes(make(arrays(saved), b""))
-        inside("--load a.npz --iters 0 --sample_length 5")
+def everything(run):
+    """All that a loaded run has, as something that can be compared."""
+    groups = {f"{kind} {name}": value for kind in ("params", "mem", "state")
+              for name, value in getattr(run, kind).items()}
+    return {name: value.tobytes() if isinstance(value, np.ndarray) else value
+            for name, value in {**vars(run), **groups}.items()
+            if name not in ("params", "mem", "state")}
 
 
-@pytest.mark.parametrize("start", range(4))
-def test_bit_flips_and_cuts(script, saved, start):
+HARMLESS = {"the same": but(list), "a member more": but(lambda m: [*m, ("more.npy", npy(1))]),
+            "columns first": changed("Wxh", np.asfortranarray), "in another order": but(reversed)}
+
+
+@pytest.mark.parametrize("make", HARMLESS.values(), ids=HARMLESS)
+def test_harmless_checkpoint(script, saved, make):
+    """The ways to damage one above do not themselves make one that is refused."""
+    expected = everything(script.module.load(str(saved)))
+    saved.write_bytes(make(arrays(saved)))
+    script.run("--load a.npz --iters 0 --sample_length 5")
+    assert everything(script.module.load(str(saved))) == expected
+
+
+@pytest.mark.parametrize("name", ["position", "Why", "adagrad_Whh", "state_h", "jumps", "seed"])
+def test_every_model_compares_arrays_with_its_sizes(script, saved, name):
+    edit(saved, **{name: np.append(arrays(saved)[name], 1)})
+    assert "a.npz" in script.run("--load a.npz --iters 0", status=2).stderr
+
+
+def test_bit_flips_and_cuts(script, saved):
     """Each of some hundred flipped bits and cuts is refused with a Failure, or harmless."""
-    good, module, rng = saved.read_bytes(), script.module, random.Random(start)
-    expected = module.load(str(saved))
-    for n in range(60):
+    good, module, rng = saved.read_bytes(), script.module, random.Random(script.model)
+    expected = everything(module.load(str(saved)))
+    for n in range(100):
         bad = bytearray(good)
         if n % 3:
             bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
@@ -286,261 +343,401 @@ def test_bit_flips_and_cuts(script, saved, start):
             del bad[rng.randrange(len(bad)):]
         saved.write_bytes(bad)
         with contextlib.suppress(module.Failure):
-            run = module.load(str(saved))
-            assert (run.params.flat == expected.params.flat).all() and run.position.tolist() == expected.position.tolist()
-
-
-def test_checkpoint_of_another_kind(script, inside, saved):
-    assert "nowhere.npz" in inside("--load nowhere.npz --iters 0", status=2).stderr
-    inside("--load . --iters 0", status=2)
-    other = {"rnn": "lstm"}.get(script.model, "rnn")
-    edit(saved, model=np.array(other))
-    assert other in inside("--load a.npz --iters 0", status=2).stderr
+            assert everything(module.load(str(saved))) == expected
 
 
 @posix
-def test_hostile_checkpoint_in_a_process(script, saved):
+@pytest.mark.parametrize("name", ["pickle", "deflated bomb", "10^12 numbers declared",
+                                  "10^9 numbers declared", "cut in half"])
+def test_hostile_checkpoint_in_a_process(rnn, saved_rnn, name):
     """As above, but as a user runs it, and under a limit of memory."""
-    for name in ("pickle", "deflated bomb", "10^12 numbers declared", "header of Python 2", "cut in half"):
-        (script.folder / "b.npz").write_bytes(HOSTILE[name](arrays(saved), saved.read_bytes()))
-        script.run("--load b.npz --iters 0", status=2, preexec_fn=at_most(AS=1 << 30), env={"OPENBLAS_NUM_THREADS": "1"})
+    (rnn.folder / "b.npz").write_bytes(HOSTILE[name](arrays(saved_rnn)))
+    rnn.run("--load b.npz --iters 0", status=2, preexec_fn=at_most(AS=1 << 30),
+            env=ONE_BLAS_THREAD)
 
 
-def test_prime(script, saved):
-    (script.folder / "empty.txt").write_bytes(b"")
-    assert "nowhere.txt" in script.run("--load a.npz --iters 0 --prime @nowhere.txt", status=2).stderr
-    for nothing in ("", "@empty.txt"):          # nothing to continue: as without the flag
-        out = script.run("--load a.npz --iters 0 --sample_length 20 --prime", nothing).stdout
-        assert out == script.run("--load a.npz --iters 0 --sample_length 20").stdout
+def test_foreign_archive_and_another_model(rnn, saved_rnn):
+    """The message says which script it is that did not save it."""
+    np.savez(rnn.folder / "foreign.npz", a=1)
+    edit(saved_rnn, model=np.array("lstm"))
+    for name in "a.npz", "foreign.npz":
+        error = rnn.run(f"--load {name} --iters 0", status=2).stderr
+        assert name in error and "rnn-numpy.py did not save it" in error
 
 
-# ---- numbers that run away
+# Numbers that run away ----------------------------------------------------------------------------
 
-def test_loss_that_is_not_finite(script, saved):
-    """Logits of 1e38 overflow: the run ends, what was saved stays."""
-    Why = np.full_like(arrays(saved)["Why"], 3e38)
-    Why[::2] *= -1
-    edit(saved, Why=Why, by=np.abs(Why[:, :1]), state_h=np.ones_like(arrays(saved)["state_h"]))
+RUNAWAY = {         # changes of a checkpoint, flags
+    "logits": (lambda p: {"Why": (big := np.resize([3e38, -3e38], p["Why"].shape)),
+                          "by": np.abs(big[:, :1]), "state_h": np.ones_like(p["state_h"])}, ""),
+    # A gradient of 1e25 has a finite loss, but an infinite square, which would freeze the weights
+    "accumulator": (lambda p: {"Why": np.where(np.arange(len(p["by"])) % 2, 0, 1e25)[:, None]
+                               * np.ones_like(p["Why"])}, ""),
+    "weights": (lambda p: {}, "--lr 1e39")}     # infinite after the first step, unlike the loss
+
+
+@pytest.mark.parametrize("change, flags", RUNAWAY.values(), ids=RUNAWAY)
+def test_numbers_that_are_not_finite_end_the_run(script, saved, change, flags):
+    """With a message; what was saved stays."""
+    held = arrays(saved)
+    edit(saved, **{name: value.astype("f4") for name, value in change(held).items()})
     before = saved.read_bytes()
-    error = script.train("--load a.npz --save a.npz --iters 5 --check_interval 1", status=1).stderr
-    assert "finite" in error and "--lr" in error and saved.read_bytes() == before
-    assert error == script.train("--load a.npz --save a.npz --iters 5 --check_interval 1 --threads 2", status=1).stderr
+    error = script.train(f"--load a.npz --save a.npz --iters 5 --check_interval 2 {flags}",
+                         status=1).stderr
+    assert "finite in iteration 4" in error and "--lr" in error and saved.read_bytes() == before
 
 
-def test_accumulator_that_is_not_finite(script, saved):
-    """A gradient of 1e25 has a finite loss, but its square is infinite in single precision and would freeze the weights."""
-    Why = np.zeros_like(arrays(saved)["Why"])
-    Why[::2] = 1e25
-    edit(saved, Why=Why)
-    before = saved.read_bytes()
-    assert "finite" in script.train("--load a.npz --save a.npz --iters 5 --check_interval 1", status=1).stderr
-    assert saved.read_bytes() == before
+@pytest.mark.parametrize("flags", ["--init 1e300", "--init 1e300 --fp64", "--init 1e30"])
+def test_initial_weights_that_overflow(script, flags):
+    error = script.train(f"--iters 9 {flags}", status=1, python=["-W", "error"]).stderr
+    assert "--init" in error
 
 
-def test_weights_that_are_not_finite(script, saved):
-    """At such a rate the first step is infinite, though loss and gradient are not: this must not be saved."""
-    before = saved.read_bytes()
-    assert "finite" in script.train("--load a.npz --save a.npz --iters 1 --lr 1e39", status=1).stderr
-    assert saved.read_bytes() == before
-
-
-def test_sample_of_weights_that_overflow(script, saved):
-    edit(saved, Why=np.full_like(arrays(saved)["Why"], 3e38), Wxh=np.ones_like(arrays(saved)["Wxh"]), Whh=np.ones_like(arrays(saved)["Whh"]))
+def test_sample_of_weights_that_overflow(rnn, saved_rnn):
+    p = arrays(saved_rnn)
+    edit(saved_rnn, Why=np.full_like(p["Why"], 3e38), Wxh=np.ones_like(p["Wxh"]))
     for temperature in (0, 1):
-        done = subprocess.run(script.command(f"--load a.npz --iters 0 --sample_length 9 --temperature {temperature}"),
-                              cwd=script.folder, capture_output=True, encoding="utf-8")
-        assert done.returncode in (0, 1, 2) and done.stderr.count("\n") == (done.returncode > 0) and "Traceback" not in done.stderr
+        flags = f"--load a.npz --iters 0 --sample_length 9 --temperature {temperature}"
+        assert "finite" in rnn.run(flags, status=1).stderr
 
 
 @pytest.mark.parametrize("rate", ["10", "1000"])
-def test_large_rates_end_with_the_message_or_survive(script, inside, rate):
-    done = inside("", *script.small, *f"--iters 40 --check_interval 20 --sample_length 5 --lr {rate}".split(), status=None)
-    assert done.returncode in (0, 1)
+def test_large_rates_end_with_the_message_or_survive(script, rate):
+    flags = "--iters 40 --check_interval 20 --sample_length 5 --lr"
+    done = script.train(flags, rate, status=None)
+    assert done.returncode == 0 or "finite" in done.stderr
 
 
-# ---- saving
+# Targets ------------------------------------------------------------------------------------------
 
-@posix
-def test_save_that_fails(script, saved):
-    before = saved.read_bytes()
-    error = script.train("--load a.npz --save a.npz --iters 2", status=1, preexec_fn=at_most(FSIZE=2000)).stderr
-    assert "a.npz" in error and saved.read_bytes() == before
-    assert sorted(path.name for path in script.folder.iterdir()) == ["a.npz", "text.txt"]
-
-
-def test_best_that_cannot_be_saved(script):
-    """A checkpoint must not claim a best figure that stands in no file: after such an end the next run would never write it."""
-    (script.folder / "a.best.npz.tmp").mkdir()
-    assert "a.best.npz" in script.train("--iters 2 --check_interval 1 --save a.npz", status=1).stderr
-    (script.folder / "a.best.npz.tmp").rmdir()
-    load = ["--load", "a.npz"] if (script.folder / "a.npz").exists() else []
-    script.train("--iters 1 --check_interval 1 --lr 1e-30 --save a.npz", *load)
-    assert arrays(script.folder / "a.npz")["best"] == arrays(script.folder / "a.best.npz")["best"]
+def a_device(path):
+    """A device like /dev/null of our own; only root can make one."""
+    try:
+        os.mknod(path, 0o600 | 0o020000, os.makedev(1, 3))
+    except (OSError, AttributeError):
+        pytest.skip("cannot make a device")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk(script, saved):
-    """Neither output nor figures can be written: one line, and no message of the interpreter's own after it."""
-    with open("/dev/full", "w") as full:
-        for flags in ("--iters 3 --print_interval 1", "--load a.npz --iters 0"):
-            script.train(flags, status=1, stdout=full)
-    script.train("--iters 3 --fname /dev/full", status=1)
+def a_foreign_checkpoint(path):
+    np.savez(path, model="lstm")
 
 
-# ---- signals and kills
-
-def first_line(process):
-    """Wait for the first line of progress, then let the output flow on unseen but for the last line: call it to get that."""
-    for line in process.stdout:
-        if line.startswith("0: "):
-            break
-    rest = [line]
-    thread = threading.Thread(target=lambda: rest.extend(process.stdout))
-    thread.start()
-
-    def last():
-        thread.join()
-        return rest[-1]
-    return last
+TAKEN = {
+    "a text": lambda path: path.write_text("my work"),
+    "another model's checkpoint": a_foreign_checkpoint,
+    "a device": a_device,
+    "a FIFO": os.mkfifo if os.name == "posix" else None,
+    "a folder": lambda path: path.mkdir(),
+    "a link to nothing": lambda path: path.symlink_to("nothing")}
 
 
 @posix
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_signal_finishes_the_iteration_and_saves(script, number, status, threads):
-    with script.start(f"--iters 10000000 --timelimit 1000 --print_interval 1 --save a.npz --threads {threads}") as process:
-        last = first_line(process)
-        process.send_signal(number)
-        assert process.wait(60) == status and process.stderr.read() == ""
-    assert f"iter {arrays(script.folder / 'a.npz')['iter']}," in last()
-    script.train("--load a.npz --iters 1")
-    assert sorted(path.name for path in script.folder.iterdir()) == ["a.npz", "text.txt"]
+@pytest.mark.parametrize("make", TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("target", ["b.npz", "b.best.npz"])
+def test_save_over_something_else(rnn, saved_rnn, target, make):
+    """Refused at the start, with what to do, whether or not the run continues something."""
+    make(rnn.folder / target)
+    before = os.lstat(rnn.folder / target)
+    saved_rnn.rename(own := rnn.folder / ("b.best.npz" if target == "b.npz" else "b.npz"))
+    for load in ["--load", own.name], []:
+        error = rnn.train("--iters 1 --save b.npz", *load, status=2).stderr
+        assert target in error or not load
+        assert re.search(r"--load|--save", error)
+        assert os.lstat(rnn.folder / target) == before
 
+
+def test_save_over_what_this_run_does_not_continue(rnn):
+    """A rerun destroys nothing; going on from one of the two, the best included, is allowed."""
+    train = "--iters 2 --check_interval 1 --save "
+    rnn.train(train + "a.npz")
+    best, last = (rnn.folder / name for name in ("a.best.npz", "a.npz"))
+    rnn.train(train + "b.npz")
+    for load in "", "--load b.npz":
+        error = rnn.train(train + "a.npz " + load, status=2).stderr
+        assert "a.best.npz" in error and "--load" in error and "--save" in error
+    best.rename(rnn.folder / "kept.npz")                    # one of the two is enough
+    assert "--load a.npz" in rnn.train(train + "a.npz", status=2).stderr
+    (rnn.folder / "kept.npz").rename(best)
+    last.unlink()
+    rnn.train(train + "a.npz", status=2)
+    rnn.train(train + "a.npz --load a.best.npz")
+    rnn.train(train + "a.npz --load ./a.best.npz")
+    rnn.train(train + "a.npz", "--load", last)
+    assert arrays(last)["iter"] > 4
+    (rnn.folder / "text.txt").write_text(some_text()[:-1] + "a")
+    error = rnn.train(train + "a.npz --load a.npz", status=2).stderr
+    assert "not the text" in error and "--save" in error
+    rnn.train(train + "c.npz --load a.npz")
+    rnn.run("--load a.npz --save a.npz --iters 0 --sample_length 2")    # which writes nothing
+
+
+@pytest.mark.parametrize("flag", ["--save", "--fname"])
+@pytest.mark.parametrize("target", ["folder", "nowhere/file.npz", "text.txt/file.npz"])
+def test_target_that_cannot_be_written(rnn, flag, target):
+    """Noticed before the training; a read-only folder is in test_disk.py."""
+    (rnn.folder / "folder").mkdir()
+    assert target in rnn.train(f"--iters 1 {flag} {target}", status=2).stderr
+    rnn.train(f"--iters 1 {flag} folder/file.npz")
+
+
+# Saving -------------------------------------------------------------------------------------------
 
 @posix
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_signal_while_numpy_is_imported(script, number, status):
-    """A NumPy of our own stands in for the real one and gets the signal; its traceback would be what the user sees."""
-    (script.folder / "numpy.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n")
-    done = subprocess.run(script.command("--iters 1"), cwd=script.folder, env={**os.environ, "PYTHONPATH": str(script.folder)},
-                          capture_output=True, encoding="utf-8")
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+def test_save_that_fails(rnn, saved_rnn):
+    before = saved_rnn.read_bytes()
+    error = rnn.train("--load a.npz --save a.npz --iters 2", status=1,
+                      preexec_fn=at_most(FSIZE=2000)).stderr
+    assert "a.npz" in error and saved_rnn.read_bytes() == before
+    assert names(rnn.folder) == {"a.npz", "text.txt"}
 
 
-@posix
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_signal_while_the_text_is_read(script, number, status):
-    os.mkfifo(script.folder / "pipe.txt")                   # nobody writes to it: reading waits for ever
-    with script.start("--data pipe.txt --save a.npz --iters 1") as process:
-        with open(script.folder / "pipe.txt", "w") as text:     # this waits until it is opened for reading
-            text.write("abcdefghij" * 100)
-            text.flush()
-            while process.poll() is None:                   # a signal just before the system starts to wait is seen with the next one
-                process.send_signal(number)
-                time.sleep(0.2)
-            assert process.returncode == status and process.stderr.read() == process.stdout.read() == ""
-    assert not (script.folder / "a.npz").exists()
+def test_best_that_cannot_be_saved(rnn, monkeypatch):
+    """A checkpoint must not claim a best figure that stands in no file."""
+    def replace(source, target, replace=os.replace):
+        if "best" in target:
+            raise OSError(5, "no such luck")
+        replace(source, target)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        error = rnn.train("--iters 2 --check_interval 1 --save a.npz", status=1).stderr
+    assert "a.best.npz: no such luck" in error and names(rnn.folder) == {"text.txt"}
 
 
-@posix
-def test_second_signal_ends_at_once(script):
-    """Nobody reads the output, so the run waits for ever in the middle of an iteration: the first signal cannot end it."""
-    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
-
-    def waiting():
-        return int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), "little")
-    with script.start("--iters 10000000 --timelimit 1000 --print_interval 1 --seqlength 1 --batchsize 1 --hidden 2") as process:
-        filled = -1
-        while waiting() > filled or filled < 4096:
-            filled = waiting()
-            time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert process.stderr.read() == ""
-
-
-def test_at_each_moment_of_saving_the_checkpoint_is_whole(script, saved):
-    """What a kill would leave: after each instruction of save the file is the old one or the new one, to the byte."""
-    module, before, seen = script.module, saved.read_bytes(), []
-    run = module.load(str(saved))
+def test_at_each_moment_of_saving_the_checkpoint_is_whole(rnn, saved_rnn):
+    """What a kill would leave: after each instruction of save it is the old one or the new one."""
+    module, before, seen = rnn.module, saved_rnn.read_bytes(), []
+    run = module.load(str(saved_rnn))
     run.iter += 1
 
     def trace(frame, event, arg):
         if frame.f_code is not module.save.__code__:
             return None
         frame.f_trace_opcodes = True
-        seen.append(saved.read_bytes())
+        seen.append(saved_rnn.read_bytes())
         return trace
     tracing = sys.gettrace()
     sys.settrace(trace)
     try:
-        module.save(run, str(saved), module.Workers())
+        module.save(run, [str(saved_rnn)])
     finally:
         sys.settrace(tracing)
-    assert len(seen) > 100 and set(seen) == {before, saved.read_bytes()}
-    assert seen.index(saved.read_bytes()) > len(seen) / 2 and module.load(str(saved)).iter == run.iter
+    after = saved_rnn.read_bytes()
+    assert len(seen) > 50 and set(seen) == {before, after}
+    assert seen.index(after) > len(seen) / 2 and module.load(str(saved_rnn)).iter == run.iter
+
+
+SAVING = "--check_interval 1 --val 0.01 --save a.npz"
 
 
 @posix
-def test_kills_leave_a_checkpoint_that_loads(script):
-    """SIGKILL at random moments of runs that do nothing but save: each time the checkpoint is whole and the next run goes on."""
-    rng, iteration = random.Random(), 0
-    script.train("--iters 1 --save a.npz --check_interval 1")
-    for n in range(10):
-        before = os.stat(script.folder / "a.npz").st_mtime_ns
-        with script.start("--iters 10000000 --timelimit 1000 --check_interval 1 --print_interval 1 --load a.npz --save a.npz --val 0.01") as process:
-            last = first_line(process)
-            while n % 2 and os.stat(script.folder / "a.npz").st_mtime_ns == before:     # a busy machine may not have come to save
-                time.sleep(0.001)
+def test_kills_leave_a_checkpoint_that_loads(rnn):
+    """SIGKILL at random moments of runs that do nothing but save: the next run goes on."""
+    rng, last = random.Random(), 1
+    rnn.train(f"--iters 1 {SAVING}")
+    for _ in range(8):
+        with rnn.start(f"{SAVING} --load a.npz") as process:
             time.sleep(rng.uniform(0, 0.05))
             process.kill()
-            last()
-        run = script.module.load(str(script.folder / "a.npz"))
-        script.module.load(str(script.folder / "a.best.npz"))
-        assert run.iter >= iteration
-        iteration = run.iter
-        assert {path.name for path in script.folder.iterdir()} <= {"text.txt"} | {f"a{best}.npz{tmp}" for best in ("", ".best") for tmp in ("", ".tmp")}
-    assert iteration > 1
-    script.train("--iters 1 --check_interval 1 --load a.npz --save a.npz --lr 1e-30")
-    assert not (script.folder / "a.npz.tmp").exists()
+        run = rnn.module.load(str(rnn.folder / "a.npz"))
+        rnn.module.load(str(rnn.folder / "a.best.npz"))
+        assert run.iter >= last
+        last = run.iter
+        left = names(rnn.folder) - {"text.txt", "a.npz", "a.best.npz"}
+        assert len(left) <= 1 and all(re.fullmatch(r"a(\.best)?\.npz\.\w+\.tmp", n) for n in left)
+        for name in left:
+            (rnn.folder / name).unlink()
+    assert last > 8
 
 
-# ---- where the output goes
+@posix
+def test_two_runs_that_save_to_one_path(rnn):
+    """One whole checkpoint remains, and nothing else: neither writes into the other's file."""
+    with rnn.start(f"{SAVING} --lr 1e-5 --hidden 30") as one:
+        for path in rnn.folder.glob("a*.npz"):              # the other one is to start beside it
+            path.unlink()
+        with contextlib.ExitStack() as stack:
+            while True:
+                with contextlib.suppress(AssertionError):   # one saved again before the other looked
+                    two = stack.enter_context(rnn.start(f"{SAVING} --hidden 20"))
+                    break
+                for path in rnn.folder.glob("a*.npz"):
+                    path.unlink(missing_ok=True)
+            for _ in range(50):
+                with contextlib.suppress(FileNotFoundError):
+                    assert rnn.module.load(str(rnn.folder / "a.npz")).hidden in (20, 30)
+                time.sleep(0.01)
+            for process, hidden in ((one, 30), (two, 20)):
+                process.terminate()
+                assert process.wait(60) == 143 and process.stderr.read() == ""
+                assert rnn.module.load(str(rnn.folder / "a.npz")).hidden == hidden or (
+                    process is one)
+    assert names(rnn.folder) <= {"text.txt", "a.npz", "a.best.npz"}
+
+
+# Signals ------------------------------------------------------------------------------------------
+
+signals = pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
+                                  ids=["SIGINT", "SIGTERM"])
+
+
+@posix
+@signals
+def test_signal_finishes_the_iteration_and_saves(script, number, status):
+    with script.start("--save a.npz") as process:
+        process.send_signal(number)
+        assert process.wait(60) == status and process.stderr.read() == ""
+        last = process.said().splitlines()[-1]
+    assert f"iter {arrays(script.folder / 'a.npz')['iter']}," in last
+    script.train("--load a.npz --iters 1")
+    assert names(script.folder) == {"a.npz", "text.txt"}
+
+
+@posix
+@signals
+def test_signal_while_the_text_is_read(rnn, number, status):
+    """The first waits for the text, and no iteration is done; the second does not wait."""
+    os.mkfifo(rnn.folder / "pipe.txt")                      # reading waits for the writer
+    for again in False, True:
+        with rnn.start("--data pipe.txt --save a.npz", stdout=subprocess.PIPE) as process:
+            with open(rnn.folder / "pipe.txt", "w") as text:    # waits until it is opened to read
+                time.sleep(0.1)
+                process.send_signal(number)
+                if again:
+                    while process.poll() is None:
+                        time.sleep(0.1)
+                        process.send_signal(number)
+                else:
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        process.wait(0.3)
+                    text.write("abcdefghij" * 100)
+            assert process.wait(60) == status
+            assert process.stderr.read() == process.stdout.read() == ""
+    assert names(rnn.folder) == {"text.txt", "pipe.txt"}
+
+
+@posix
+def test_second_signal_ends_at_once(rnn):
+    """Nobody reads the output: the run waits in an iteration, which a first signal cannot end."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(1000))
+    os.set_blocking(write, True)
+    with rnn.start("--save a.npz", stdout=write) as process:
+        os.close(write)
+        while "a.npz" in names(rnn.folder):
+            pass
+        time.sleep(1)                                       # it fails only if this is too short
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130 and process.stderr.read() == ""
+    os.close(read)
+
+
+@pytest.mark.parametrize("moment, left", [("score", False), ("sample", True)])
+def test_signal_in_a_check(rnn, monkeypatch, moment, left):
+    """A figure of half of the tail is not shown, a sample ends early; one more iteration follows,
+    which is saved."""
+    def interrupted(*args, function=getattr(rnn.module, moment)):
+        signal.raise_signal(signal.SIGINT)
+        return function(*args)
+    monkeypatch.setattr(rnn.module, moment, interrupted)
+    before, out = os.getcwd(), io.StringIO()
+    os.chdir(rnn.folder)
+    try:
+        with contextlib.redirect_stdout(out):
+            assert rnn.module.main([*rnn.small, *"--iters 9 --check_interval 2 --val 0.5 --save "
+                                    "a.npz --sample_length 99".split()]) == 130
+    finally:
+        os.chdir(before)
+    assert ("held-out" in out.getvalue()) == left and len(out.getvalue()) < 400
+    assert arrays(rnn.folder / "a.npz")["iter"] == 3
+
+
+# Where the output goes ----------------------------------------------------------------------------
 
 @posix
 @pytest.mark.parametrize("flags", ["--help", "--iters 30 --print_interval 1", "--iters 0"])
-def test_output_that_nobody_reads_ends_quietly(script, flags):
+def test_output_that_nobody_reads_ends_quietly(rnn, flags):
     """As behind `| head`, when head has gone."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
-        done = subprocess.run(script.command("", *script.small, *flags.split()), cwd=script.folder, stdout=closed, stderr=subprocess.PIPE, encoding="utf-8")
+        done = subprocess.run(rnn.command(flags + " --sample_length 9"), cwd=rnn.folder,
+                              stdout=closed, stderr=subprocess.PIPE, encoding="utf-8")
     assert done.stderr == "" and done.returncode in (0, 141)
 
 
 @posix
-def test_head(script):
-    command = " ".join(script.command("", *script.small, *"--iters 10000000 --timelimit 1000 --print_interval 1".split()))
-    done = subprocess.run(f"{command} | head -3", shell=True, cwd=script.folder, capture_output=True, encoding="utf-8", timeout=60)
-    assert done.stderr == "" and done.stdout.count("\n") == 3
+@pytest.mark.parametrize("shell, status, lines", [
+    ("{} --iters 100000000 --print_interval 1 | head -3", 0, 3),
+    ("{} --iters 3 >&-", 0, 0), ("{} --iters 3 --print_interval 1 2>&-", 0, 4),
+    ("{} --iters 3 >&- 2>&-", 0, 0), ("{} --data nowhere.txt >&- 2>&-", 2, 0)])
+def test_streams_that_are_closed(rnn, shell, status, lines):
+    command = shell.format(" ".join(rnn.command("--save a.npz --fname log.tsv")))
+    done = subprocess.run(command, shell=True, cwd=rnn.folder, capture_output=True,
+                          encoding="utf-8", timeout=60)
+    assert (done.returncode, done.stderr) == (status, "") and done.stdout.count("\n") == lines
+    if "--iters 3" in shell:
+        assert rnn.module.load(str(rnn.folder / "a.npz")).iter == 3
+        assert len((rnn.folder / "log.tsv").read_text().splitlines()) in (3, 4)
 
 
-def test_no_warning_of_any_kind(script, saved):
-    """-W error turns each into a traceback; open files that are forgotten are a warning, too."""
-    for flags in ("--iters 3 --check_interval 2 --sample_length 5 --save b.npz --fname log.tsv", "--iters 3 --lr 1e39", "--load a.npz --iters 0"):
-        done = subprocess.run(script.command("", *script.small, *flags.split(), python=["-W", "error", "-X", "dev"]),
-                              cwd=script.folder, capture_output=True, encoding="utf-8")
-        assert "Warning" not in done.stderr and "Traceback" not in done.stderr and done.returncode in (0, 1)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk(rnn, saved_rnn):
+    """One line, and no message of the interpreter's own after it."""
+    with open("/dev/full", "w") as full:
+        for flags in "--iters 3 --print_interval 1", "--load a.npz --iters 0 --sample_length 9":
+            rnn.train(flags, status=1, stdout=full)
+    assert "/dev/full" in rnn.train("--iters 3 --fname /dev/full", status=1, process=True).stderr
 
 
-def test_terminal_that_cannot_show_the_text(script):
-    """In the C locale without Python's UTF-8 mode, what cannot be shown is spelt out, on both streams."""
-    (script.folder / "text.txt").write_text("häßlich, 漢字, 😀\n" * 30, encoding="utf-8")
+@pytest.mark.parametrize("flags, status", [("--iters 2", 0), ("--iters 2 --lr 1e39", 1),
+                                           ("--iters x", 2)])
+def test_output_of_notebooks(rnn, monkeypatch, flags, status):
+    """IPython's streams have neither reconfigure nor a file."""
+    class Stream:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+    out, err = Stream(), Stream()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        patch.chdir(rnn.folder)
+        assert rnn.module.main([*rnn.small, *flags.split()]) == status
+    assert err.text.count("\n") == (status > 0) and ("0: " in out.text) == (status == 0)
+
+
+@pytest.mark.parametrize("flags, status", [
+    ("--iters 3 --check_interval 2 --sample_length 5 --save b.npz --fname log.tsv", 0),
+    ("--iters 3 --lr 1e39 --fname log.tsv", 1), ("--load a.npz --iters 0 --sample_length 9", 0)])
+def test_no_warning_of_any_kind(script, saved, flags, status):
+    """-W error makes each a traceback; open files that are forgotten are a warning, too."""
+    script.train(flags, status=status, python=["-W", "error", "-X", "dev", "-OO"])
+
+
+def test_terminal_that_cannot_show_the_text(rnn):
+    """In the C locale without UTF-8, what cannot be shown is spelt out, on both streams."""
+    (rnn.folder / "text.txt").write_text("häßlich, 漢字, 😀\n" * 30, encoding="utf-8")
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
-    out = script.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30", env=env).stdout
+    out = rnn.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30",
+                    env=env).stdout
     assert out.isascii() and r"\xe4" in out and r"\u6f22" in out
-    (script.folder / "é.txt").write_bytes(b"")
-    script.train("--iters 1 --data é.txt", env=env, status=2)
+    assert r"\xe9.txt" in rnn.train("--iters 1 --data é.txt", env=env, status=2).stderr
+
+
+def test_a_name_that_steers_a_terminal(rnn):
+    """Names of files come from elsewhere, too."""
+    name = "\x1b[2J\x9b31m.txt"
+    (rnn.folder / "text.txt").rename(rnn.folder / name)
+    out = rnn.train("--iters 1", "--data", name).stdout
+    assert r"\x1b[2J\x9b31m.txt" in out and not re.search(f"[{CONTROL}]", out)
+    assert r"\x1b[2J" in rnn.train("--iters 1", "--data", name + "\x07", status=2).stderr

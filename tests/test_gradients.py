@@ -1,243 +1,290 @@
-"""The hand-written gradients against the complex step, and the check itself against gradients that are wrong.
+"""The hand-written gradients against the complex step, for whole models and for each mechanism of the
+DNC alone; what training does with them, against literal formulas.
 
-f'(x) = Im f(x + ih) / h has no cancellation, so h can be 1e-20 and the quotient is as exact as f. Since forward takes its type
-from the parameters, it can be asked for every entry of every parameter and of the incoming state.
+A test of common code runs on the RNN, since the blocks are equal in all three. Tests take the model
+as an argument with a default, so that mutants.py can call them with its own.
 """
+import ast
 import decimal
+import functools
+import inspect
 import math
+import sys
 import types
 import warnings
 
 import numpy as np
 import pytest
-from loading import M, SIZES, agree, complex_step, load, load_changed, random_case
+from loading import SIZES, M, agree, complex_step, load, numerical, random_case, wrong_gradients
 
+RNN, DNC = load("rnn-numpy.py"), load("dnc-numpy.py")
 models = pytest.mark.parametrize("name", SIZES)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+cached_case = functools.cache(random_case)
 
 
-def wrong_gradients(case):
-    """Names of the parameters and states whose gradient from backward is wrong, under random gradients from outside."""
-    model, inputs = case.model, case.inputs
-    window = model.forward(case.params, inputs, case.state)[2]
-    grads, dstate = model.backward(case.params, window, case.dlogits.copy(), case.dstate)
-    assert np.array_equal(np.concatenate([g.ravel() for g in grads.values()]), grads.flat)     # what Adagrad uses
+# Whole models -------------------------------------------------------------------------------------
 
-    params = model.Params({name: p.shape for name, p in case.params.items()}, complex)
-    params.flat[:] = case.params.flat
-    state = {name: s.astype(complex) for name, s in case.state.items()}
-    window = None
+@models
+@pytest.mark.parametrize("scale, windows, reset", [(None, 0, None), (None, 4, None), (0.7, 4, None),
+                                                   (0.7, 4, 2)])
+@pytest.mark.parametrize("B, S, sizes", [
+    (1, 3, (4, 6, 3, 1)), (1, 5, (4, 3, 3, 3)), (5, 6, (3, 3, 3, 1)), (3, 3, (4, 6, 3, 3)),
+    (2, 1, (4, 1, 3, 2)), (1, 1, (1, 1, 1, 1))])
+def test_gradients(name, B, S, sizes, scale, windows, reset, model=None):
+    case = cached_case(name, B, S, scale, sizes[:len(SIZES[name])], reset, windows)
+    assert wrong_gradients(case, model) == []
 
+
+def test_the_memory_is_at_work():
+    """Else its gradients would be too small to be seen."""
+    case = random_case("dnc-numpy.py")
+    least = {"u": 0.2, "ww": 0.3, "p": 0.3, "wr": 0.08, "L": 0.2, "M": 2}
+    assert {key for key in least if np.ptp(case.state[key]) < least[key]} == set()
+    assert all(abs(n).max() > 1e-3 for group in numerical(case) for n in group.values())
+
+
+@models
+@pytest.mark.parametrize("scale", [None, 0.7])
+@pytest.mark.parametrize("cut, reset", [(1, None), (4, 2)])
+def test_two_windows_are_one_long_window(name, cut, reset, scale, model=None):
+    case = cached_case(name, 3, 7, scale, reset=reset)
+    model, params, inputs, d = model or case.model, case.params, case.inputs, case.dlogits
+    given = [params, case.state, case.dstate, {"inputs": inputs, "dlogits": d}]
+    copies = [{key: value.copy() for key, value in group.items()} for group in given]
+
+    logits, after, cache = model.forward(params, inputs, case.state, reset)
+    grads, before = model.backward(params, cache, d, case.dstate)
+    results = [{"logits": logits}, after, grads, before]
+    kept = [{key: value.copy() for key, value in group.items()} for group in results]
+
+    logits1, state, cache1 = model.forward(params, inputs[:cut], case.state, reset)
+    logits2, state, cache2 = model.forward(params, inputs[cut:], state, reset)
+    grads2, dstate = model.backward(params, cache2, d[:, cut:], case.dstate)
+    grads1, dstate = model.backward(params, cache1, d[:, :cut], dstate)
+    joined = [{"logits": np.concatenate([logits1, logits2], axis=1)}, state,
+              {key: grads1[key] + grads2[key] for key in grads1}, dstate]
+    for long, short in zip(results, joined):
+        for key in long:
+            np.testing.assert_allclose(short[key], long[key], rtol=1e-11, atol=1e-13)
+    for olds, news in [(copies, given), (kept, results)]:       # nothing was changed by all that
+        for old, new in zip(olds, news):
+            assert all(np.array_equal(old[key], new[key]) for key in old)
+
+
+@models
+def test_gradients_of_parts_of_a_batch_add_up(name, model=None):
+    case = cached_case(name, 5, 6)
+    model = model or case.model
+
+    def run(part, reset):
+        state = {key: value[part] for key, value in case.state.items()}
+        return model.gradients(case.params, case.inputs[:, part], case.targets[:, part], state, reset)
+    for reset in (None, 1):
+        nats, grads, after = run(slice(5), reset)
+        nats1, grads1, after1 = run(slice(2), reset)
+        nats2, grads2, after2 = run(slice(2, 5), reset)
+        assert type(nats) is float and nats == pytest.approx(nats1 + nats2, rel=1e-12)
+        logits, state, cache = case.model.forward(case.params, case.inputs, case.state, reset)
+        losses, dlogits = RNN.cross_entropy(logits, case.targets)
+        assert nats == pytest.approx(losses.sum(), rel=1e-12)
+        zero = {key: np.zeros_like(value) for key, value in state.items()}
+        whole = case.model.backward(case.params, cache, dlogits, zero)[0]
+        for key in grads:
+            np.testing.assert_allclose(grads1[key] + grads2[key], grads[key], rtol=1e-10, atol=1e-13)
+            np.testing.assert_allclose(grads[key], whole[key], rtol=1e-10, atol=1e-13)
+        for key in after:
+            np.testing.assert_allclose(after[key][:2], after1[key], rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(after[key][2:], after2[key], rtol=1e-12, atol=1e-14)
+
+
+@models
+@dtypes
+def test_the_type_of_the_parameters_is_the_type_of_everything(name, dtype, model=None):
+    """Of what is returned, and of all local variables on the way, those of each back included."""
+    case = random_case(name, 2, 3, reset=2, dtype=dtype)
+    model, found, visited = model or case.model, set(), set()
+
+    def collect(owner, key, value):
+        if isinstance(value, dict):
+            value = tuple(value.values())
+        if isinstance(value, (tuple, list)):
+            for item in value:
+                collect(owner, key, item)
+        elif isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "iub":
+            found.add((owner, key, value.dtype))
+
+    def trace(frame, event, arg):
+        if frame.f_globals is vars(model):
+            visited.add(frame.f_code.co_name)
+            if event == "return":
+                for key, value in [*frame.f_locals.items(), ("result", arg)]:
+                    collect(frame.f_code.co_name, key, value)
+            return trace
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        cache = model.forward(case.params, case.inputs, case.state, 2)[2]
+        model.backward(case.params, cache, case.dlogits, case.dstate)
+        grads = model.gradients(case.params, case.inputs, case.targets, case.state)[1]
+        for key, p in case.params.items():
+            model.adagrad(p, grads[key], np.zeros_like(p), 0.1)
+    finally:
+        sys.settrace(before)
+    assert {"forward", "backward", "cross_entropy", "one_hot_product", "adagrad"} <= visited
+    assert {entry for entry in found if entry[2] != dtype} == set()
+
+
+# Mechanisms of the DNC ----------------------------------------------------------------------------
+
+def mechanisms(R, N, rng):
+    """Arguments of each function that returns its own backward pass."""
+    B, H, W = 2, 4, 3
+
+    def x(*shape):
+        return 2 * rng.standard_normal(shape)
+
+    def u(*shape):
+        return rng.uniform(0, 1, shape)
+
+    def w(*shape):                              # weightings, their sums below 1
+        return rng.dirichlet(np.ones(shape[-1] + 1), shape[:-1])[..., :-1]
+    used, L = rng.choice([0, 1e-9, 1e-7, 0.3, 0.3, 0.7, 1], (B, N)), w(B, N, N)
+    return {"lstm_cell": (x(B, 4 * H), x(B, H)),
+            "softmax": (x(B, R, N),),
+            "oneplus": (20 * x(B, R + 1),),
+            "interface": (x(B, (R + 3) * W + 5 * R + 3), R, W),
+            "scale_keys": (x(B, R + 1, W), 1 + u(B, R + 1)),
+            "content": (x(B, N, W), x(B, R, W)),
+            "usage": (u(B, R), w(B, R, N), u(B, N), w(B, N)),
+            "allocation": (used,),
+            "write_weighting": (u(B, 1), u(B, 1), w(B, N), w(B, N)),
+            "write": (x(B, N, W), w(B, N), u(B, W), x(B, W)),
+            "link": (L, w(B, N), w(B, N)),
+            "precedence": (w(B, N), w(B, N)),
+            "read_weighting": (u(B, R, 3), L, w(B, R, N), w(B, R, N)),
+            "read": (x(B, N, W), w(B, R, N))}
+
+
+MECHANISMS = list(mechanisms(1, 1, np.random.default_rng(0)))
+
+
+def test_these_are_all_mechanisms():
+    tree = ast.parse(inspect.getsource(DNC))
+    with_back = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+                 and any(getattr(inner, "name", "") == "back" for inner in node.body)}
+    assert with_back == {*MECHANISMS, "memory"}         # memory is all of them: see whole models
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("R, N", [(1, 4), (2, 5), (3, 1), (3, 6)])
+def test_mechanism(mechanism, R, N, model=DNC):
+    rng = np.random.default_rng([R, N])
+    function, args = getattr(model, mechanism), mechanisms(R, N, rng)[mechanism]
+    *results, back = function(*args)
+    d = [rng.standard_normal(np.shape(value)) for value in results]
+    given = [*filter(np.ndim, args), *d]
+    copies = [value.copy() for value in given]
+    found = back(*d)
+    found = found if isinstance(found, tuple) else (found,)
+    again = back(*d)
+    assert all(map(np.array_equal, found, again if isinstance(again, tuple) else (again,)))
+    assert all(map(np.array_equal, copies, given))              # arguments stay as they were
+
+    z = [value.astype(complex) if np.ndim(value) else value for value in args]
     def objective():
-        nonlocal window
-        logits, after, window = model.forward(params, inputs, state, window)
-        return (logits * case.dlogits).sum() + sum((after[name] * case.dstate[name]).sum() for name in after)
-    assert grads.keys() == params.keys() and dstate.keys() == state.keys()
-    return [name for x, analytical in ((params, grads), (state, dstate)) for name in x
-            if not agree(complex_step(objective, x[name]), analytical[name])]
+        return sum((value * dvalue).sum() for value, dvalue in zip(function(*z), d))
+    for x, analytical in zip(filter(np.ndim, z), found, strict=True):
+        assert agree(complex_step(objective, x), analytical)
+
+    single = [value.astype(np.float32) if np.ndim(value) else value for value in args]
+    *results, back = function(*single)
+    found = back(*(value.astype(np.float32) for value in d))
+    everything = [*results, *(found if isinstance(found, tuple) else (found,))]
+    assert {value.dtype for value in everything} == {np.dtype(np.float32)}
 
 
-@models
-@pytest.mark.parametrize("scale", [None, 0.5], ids=["fresh", "large"])
-@pytest.mark.parametrize("S", [1, 5])
-@pytest.mark.parametrize("B", [1, 5])
-def test_gradients(name, B, S, scale):
-    assert wrong_gradients(random_case(name, B, S, scale)) == []
+# Learning -----------------------------------------------------------------------------------------
+
+def test_one_hot_product(model=RNN):
+    rng = np.random.default_rng(2)
+    inputs, d = rng.integers(M - 1, size=(4, 3)), rng.standard_normal((12, 6))
+    one_hot = np.eye(M)[inputs.ravel()]                         # the last character does not occur
+    product = model.one_hot_product(d, inputs, M)
+    np.testing.assert_allclose(product, d.T @ one_hot, rtol=1e-14, atol=1e-14)
+    assert product.flags.c_contiguous and not product[:, -1].any()
 
 
-# Wrong gradients ------------------------------------------------------------------------------------------------------
-
-BOTH = [
-    ('np.dot(dy, w.h[1:]', 'np.dot(dy, w.h[:S]'),
-    ('np.sum(dy, axis=1, keepdims=True, out=grads["by"])', 'np.mean(dy, axis=1, keepdims=True, out=grads["by"])'),
-    ('np.dot(dy.T, Why, out=w.dh.reshape(S * B, H))', 'w.dh[:] = 0'),
-    ('np.subtract(1, w.dtanh, out=w.dtanh)', 'pass'),
-    ('w.dhnext[:] = dstate["h"].T', 'w.dhnext[:] = 0'),
-    ('dh += w.dhnext', 'pass'),
-    ('np.dot(da.T, w.h[:S]', 'np.dot(da.T, w.h[1:]'),
-    ('scatter_rows(da, w.inputs, ', 'scatter_rows(da, np.roll(w.inputs, 1), '),
-    ('np.take(d, ids.argsort(axis=None, kind="stable"), axis=0', 'np.take(d, np.arange(ids.size), axis=0'),
-    ('np.dot(ones[:count], room[start:end], out=row)', 'np.copyto(row, room[start])'),
-    ('np.sum(da, axis=0, out=grads["bh"][:, 0])', 'pass'),
-    ('{"h": w.dhnext.T.copy()', '{"h": w.dh[0].T.copy()')]
-
-WRONG = {
-    "rnn-numpy.py": BOTH + [
-        ('w.dtanh, w.da))[::-1]', 'w.dtanh, w.da))'),
-        ('np.multiply(w.h[1:], w.h[1:], out=w.dtanh)', 'np.multiply(w.h[:-1], w.h[:-1], out=w.dtanh)'),
-        ('np.multiply(dh, dtanh, out=da)', 'np.copyto(da, dh)'),
-        ('np.dot(da, Whh, out=w.dhnext)', 'np.dot(da, Whh.T, out=w.dhnext)'),
-        ('np.dot(da, Whh, out=w.dhnext)', 'w.dhnext[:] = 0')],
-    "lstm-numpy.py": BOTH + [
-        ('da[:, 1], w.x))[::-1]', 'da[:, 1], w.x))'),
-        ('reshape(S, B, 4, H).swapaxes(1, 2) ', 'reshape(S, B, H, 4).transpose(0, 3, 1, 2) '),
-        ('w.s_a[:, 0], w.s_a[:, 2], w.s_a[:, 3]', 'w.s_a[:, 2], w.s_a[:, 0], w.s_a[:, 3]'),
-        ('np.multiply(c, c, out=w.dtanh)', 'np.multiply(cprev, cprev, out=w.dtanh)'),
-        ('np.multiply(o, w.dtanh, out=w.h_s)', 'np.multiply(i, w.dtanh, out=w.h_s)'),
-        ('sigmoid_slope(o, c, out=w.h_o)', 'sigmoid_slope(o, cprev, out=w.h_o)'),
-        ('sigmoid_slope(i, g, out=s_i)', 'sigmoid_slope(i, f, out=s_i)'),
-        ('sigmoid_slope(f, cprev, out=s_f)', 'sigmoid_slope(f, c, out=s_f)'),
-        ('np.multiply(g, g, out=s_g)', 's_g[:] = 0'),
-        ('s_g *= i', 's_g *= f'),
-        ('w.s_s[0] = f[0]', 'w.s_s[0] = f[0] * (1 - cprev[0] ** 2)'),
-        ('np.multiply(f[1:], w.dtanh[:-1], out=w.s_s[1:])', 'w.s_s[1:] = f[1:]'),
-        ('np.multiply(dstate["c"].T, w.dtanh[-1], out=w.dsnext)', 'w.dsnext[:] = 0'),
-        ('np.multiply(dstate["c"].T, w.dtanh[-1], out=w.dsnext)', 'w.dsnext[:] = dstate["c"].T'),
-        ('np.multiply(dh, h_s, out=w.ig)', 'w.ig[:] = 0'),
-        ('w.ig += w.dsnext', 'pass'),
-        ('np.multiply(w.ig, s_a, out=da)', 'np.multiply(dh, s_a, out=da)'),
-        ('np.multiply(dh, h_o, out=da_o)', 'pass'),
-        ('np.multiply(dh, h_o, out=da_o)', 'np.multiply(w.ig, h_o, out=da_o)'),
-        ('np.multiply(w.ig, s_s, out=w.dsnext)', 'w.dsnext[:] = 0'),
-        ('np.dot(da_all, Whh, out=w.dhnext)', 'w.dhnext[:] = 0'),
-        ('"c": w.dsnext.T.copy()', '"c": w.dhnext.T.copy()'),
-        ('np.subtract(1, s, out=out)', 'np.copyto(out, s)'),
-        ('    out *= s\n', ''),
-        ('    out *= factor\n', '')]}
-
-
-@pytest.mark.parametrize("name, old, new", [(name, *change) for name, changes in WRONG.items() for change in changes])
-def test_wrong_gradient_is_seen(name, old, new):
-    assert wrong_gradients(random_case(name, B=2, S=4, model=load_changed(name, old, new)))
-
-
-def wrong_loss(model):
-    """Whether the gradient of cross_entropy differs from the complex step."""
-    rng = np.random.default_rng(3)
-    logits, targets = 3 * rng.standard_normal((M, 4, 3)), rng.integers(M, size=(4, 3))
-    x = logits.astype(complex)
-    return not agree(complex_step(lambda: model.cross_entropy(x, targets)[0].sum(), x), model.cross_entropy(logits, targets)[1])
-
-
-def test_gradient_of_the_loss():
-    assert not wrong_loss(load("rnn-numpy.py"))
-
-
-@pytest.mark.parametrize("old, new", [("z[at_target] -= 1", "pass"), ("z /= total", "pass"), ("z[at_target] -= 1", "z[0] -= 1"),
-                                      ("nats += np.log(total)", "pass")])
-def test_wrong_gradient_of_the_loss_is_seen(old, new):
-    assert wrong_loss(load_changed("rnn-numpy.py", old, new))
-
-
-# Windows --------------------------------------------------------------------------------------------------------------
-
-@models
-@pytest.mark.parametrize("cut", [1, 4])
-def test_two_windows_are_one_long_window(name, cut):
-    case = random_case(name, B=3, S=7)
-    model, params = case.model, case.params
-    logits, after, window = model.forward(params, case.inputs, case.state)
-    grads, before = model.backward(params, window, case.dlogits, case.dstate)
-
-    logits1, state, window1 = model.forward(params, case.inputs[:cut], case.state)
-    logits2, state, window2 = model.forward(params, case.inputs[cut:], state)
-    grads2, dstate = model.backward(params, window2, case.dlogits[:, cut:], case.dstate)
-    grads1, dstate = model.backward(params, window1, case.dlogits[:, :cut], dstate)
-
-    for long, short in [(logits, np.concatenate([logits1, logits2], axis=1)), (grads.flat, grads1.flat + grads2.flat),
-                        *((after[key], state[key]) for key in after), *((before[key], dstate[key]) for key in before)]:
-        np.testing.assert_allclose(short, long, rtol=1e-11, atol=1e-13)
-
-
-@models
-def test_windows_are_used_again_without_a_trace(name):
-    case, others = random_case(name, B=3, S=5), [random_case(name, B, S, scale=None) for B, S in ((3, 5), (2, 5), (3, 4))]
-
-    def run(case, window):
-        logits, after, window = case.model.forward(case.params, case.inputs, case.state, window)
-        grads, before = case.model.backward(case.params, window, case.dlogits.copy(), case.dstate)
-        return [logits, grads.flat, *after.values(), *before.values()], window
-    inputs = [case.params.flat, case.inputs, *case.state.values(), *case.dstate.values()]
-    given = [value.copy() for value in inputs]
-    results, window = run(case, None)
-    kept = [value.copy() for value in results]
-    for other in [*others, random_case(name, B=3, S=5, scale=None, dtype=np.float32)]:
-        expected = run(other, None)[0]
-        found, used = run(other, window)
-        assert (used is window) == (other is others[0])     # other sizes or another type: a new one
-        assert all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(found, expected, strict=True))
-        assert all(map(np.array_equal, results, kept))      # nothing that was returned is a view of the window
-    assert all(map(np.array_equal, run(case, window)[0], kept))
-    assert all(map(np.array_equal, inputs, given))
-
-
-@models
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_type_of_the_parameters_is_the_type_of_everything(name, dtype):
-    case = random_case(name, B=2, S=3, scale=None, dtype=dtype)
-    model, params = case.model, case.params
-    logits, after, window = model.forward(params, case.inputs, case.state)
-    nats, dlogits = model.cross_entropy(logits, case.targets)
-    grads, before = model.backward(params, window, dlogits, case.dstate)
-    model.adagrad(params.flat, grads.flat, np.zeros_like(grads.flat), 0.1)
-    held = [value for value in vars(window).values() if isinstance(value, np.ndarray) and value.dtype.kind in "fc"]
-    assert held
-    returned = [logits, nats, dlogits, params.flat, grads.flat, *after.values(), *before.values()]
-    assert {x.dtype for x in returned + held} == {np.dtype(dtype)}
-
-
-# Loss and Adagrad (common code: one script stands for all, see test_shared.py) ----------------------------------------
-
-@pytest.mark.parametrize("dtype, relative", [(np.float64, 1e-15), (np.float32, 5e-7)])
-def test_cross_entropy_is_exact(dtype, relative):
-    """Against 60 decimal digits; at ordinary logits, and where the target's probability is 0 as a floating-point number."""
-    ordinary = np.random.default_rng(5).standard_normal((M, 4)) * 5
-    extreme = [[1e4, -1e4, 0, 3, 1e4, 2, -7], [-1e4] * 6 + [1e4], [1e4] * 7, [-1e4, 800, 0, 0, 799.5, 0, 0],
-               [0, 1e-4, 90, 110, 0, 0, 0]]
-    columns = np.concatenate([ordinary.T, extreme]).astype(dtype)
+@dtypes
+def test_cross_entropy(dtype, model=RNN):
+    """Against logarithms of 60 digits; where p rounds to 0 or 1, and where e^y would overflow."""
+    rng, relative = np.random.default_rng(3), 1e-13 if dtype is np.float64 else 2e-6
+    extreme = [[0, -1e4, 1e4, 3, 0], [1e6, 1e6, 0, -1e6, 0], [800, 0, 799.5, 0, 0],
+               [0, 1e-4, 90, 110, 0], [-90, -90, -90.5, -110, -90]]
+    columns = np.concatenate([3 * rng.standard_normal((10, M)), extreme]).astype(dtype)
     cases = [(column, target) for column in columns for target in range(M)]
-    logits = np.stack([column for column, _ in cases], axis=1)[:, None]                                   # (M, 1, cases)
+    logits = np.stack([column for column, _ in cases], axis=1).reshape(M, 5, -1)
+    targets = np.array([target for _, target in cases]).reshape(5, -1)
+    kept = logits.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        nats, d = load("rnn-numpy.py").cross_entropy(logits, np.array([[target for _, target in cases]]))
+        nats, d = model.cross_entropy(logits, targets)
+    assert np.array_equal(kept, logits) and nats.shape == targets.shape and d.shape == logits.shape
+    nats, d = nats.ravel(), d.reshape(M, -1)
     with decimal.localcontext(decimal.Context(prec=60)):
         for k, (column, target) in enumerate(cases):
             exact = [decimal.Decimal(float(value)) for value in column]
             p = [1 / sum((other - value).exp() for other in exact) for value in exact]
-            assert nats[0, k] == pytest.approx(float(-p[target].ln()), rel=relative, abs=relative)
-            assert d[:, 0, k] == pytest.approx([float(q - (j == target)) for j, q in enumerate(p)], rel=10 * relative, abs=relative)
+            assert nats[k] == pytest.approx(float(-p[target].ln()), rel=relative, abs=relative)
+            assert d[:, k] == pytest.approx([float(q - (j == target)) for j, q in enumerate(p)],
+                                            rel=10 * relative, abs=relative)
 
 
-def test_adagrad():
+def test_adagrad(model=RNN):
+    """Gradients around 1e-4 too, where the 1e-8 under the root counts."""
     rng = np.random.default_rng(6)
-    p = rng.standard_normal(20)
-    mem, expected, sums = np.zeros(20), p.tolist(), [0.0] * 20
-    sizes = 10.0 ** rng.integers(-7, 3, 20)                 # around 1e-4, where the 1e-8 under the root counts
-    sizes[:3] = 0
+    p, mem = rng.standard_normal(20), np.zeros(20)
+    expected, sums, sizes = p.tolist(), [0.0] * 20, np.append([0, 0], 10.0 ** rng.integers(-7, 3, 18))
     for _ in range(5):
         d = rng.standard_normal(20) * sizes
-        load("rnn-numpy.py").adagrad(p, d, mem, 0.1)
+        kept = d.copy()
+        model.adagrad(p, d, mem, 0.1)
         for k in range(20):
             sums[k] += d[k] ** 2
             expected[k] -= 0.1 * d[k] / math.sqrt(sums[k] + 1e-8)
         np.testing.assert_allclose(p, expected, rtol=1e-14)
         np.testing.assert_allclose(mem, sums, rtol=1e-14)
+        assert np.array_equal(d, kept)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_clipped_gradient(dtype):
-    """Too long: as long as the limit, in the same direction; else as it was, to the bit. In single precision 1e20 squared is infinite."""
-    clip, rng = load("rnn-numpy.py").clip, np.random.default_rng(7)
-    for size in (1, 1e20, 1e-20):
-        d = (rng.standard_normal(50) * size).astype(dtype)
-        before, norm = d.copy(), math.sqrt(sum(float(x) ** 2 for x in d))
-        clip(d, norm * 1.001)
-        assert d.tobytes() == before.tobytes()
-        clip(d, norm / 8)
-        np.testing.assert_allclose(d, before / 8, rtol=4 * np.finfo(dtype).eps)
+@dtypes
+def test_clip(dtype, model=RNN):
+    """Too long: as long as the limit; else as it was, to the bit. 1e20 squared is infinite in single."""
+    rng = np.random.default_rng(7)
+    for size in (1, 1e20, 1e-20, 0):
+        grads = {key: (rng.standard_normal(shape) * size).astype(dtype)
+                 for key, shape in {"W": (4, 5), "b": (4, 1)}.items()}
+        kept = {key: d.copy() for key, d in grads.items()}
+        norm = math.sqrt(sum(float(x) ** 2 for d in kept.values() for x in d.ravel()))
+        model.clip(grads, norm * 1.001 + (size == 0))
+        assert all(np.array_equal(grads[key], kept[key]) for key in kept)
+        model.clip(grads, norm / 8)
+        for key, d in grads.items():
+            np.testing.assert_allclose(d, kept[key] / 8, rtol=4 * np.finfo(dtype).eps)
+            assert d.dtype == dtype
 
 
 def test_clipping_is_per_character():
-    """A window of the same streams and steps twice has the gradient twice, and its limit is twice as large."""
-    model, steps = load("rnn-numpy.py"), []
-    ids = np.tile(np.arange(9, dtype=np.uint8), 50)
+    """The same streams twice have the gradient twice, and its limit is twice as large."""
+    steps = []
     for B in (3, 6):
-        run = types.SimpleNamespace(params=model.Params(model.param_shapes(9, hidden=4), np.float64), sizes={"hidden": 4}, seed=1, seqlength=5,
-                                    batchsize=B, lr=0.1, clip=1e-3, iter=0, position=np.arange(B) % 3, jumps=np.zeros(B, int))
-        run.mem = model.Params(model.param_shapes(9, hidden=4), np.float64)
-        model.init_params(run.params, model.generator(1, 0))
-        run.state = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
-        nothing = model.zeros(model.state_shapes(B, **run.sizes), np.float64)
-        model.iterate(run, ids, nothing, [None], types.SimpleNamespace(rank=0, size=1, sum=lambda x: x), lambda: False)
-        steps.append(run.mem.flat.copy())       # the squares of the first gradient
+        params = RNN.init_params(np.random.default_rng(1), 9, None, 4)
+        run = types.SimpleNamespace(
+            params=params, mem={key: np.zeros_like(p) for key, p in params.items()}, sizes=(4,),
+            state={"h": np.zeros((B, 4))}, ids=np.tile(np.arange(9, dtype=np.uint8), 50), tail=450,
+            seed=1, seqlength=5, batchsize=B, lr=0.1, clip=1e-3, iter=0, reset_id=None,
+            position=np.arange(B) % 3, jumps=np.zeros(B, int), stream=np.arange(B))
+        RNN.iterate(run, RNN.gradients)
+        steps.append(np.concatenate([mem.ravel() for mem in run.mem.values()]))     # d squared
     assert math.sqrt(steps[0].sum()) == pytest.approx(1e-3 * 3 * 5)
     np.testing.assert_allclose(steps[1], 4 * steps[0], rtol=1e-9)

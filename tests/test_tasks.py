@@ -1,4 +1,4 @@
-"""data/tasks.py: lines are as described and drawn as evenly as the floor supposes, errors are one line."""
+"""data/tasks.py: lines are as described, as frequent as the floor supposes; errors are one line."""
 import collections
 import hashlib
 import itertools
@@ -6,56 +6,67 @@ import math
 import os
 import pathlib
 import re
+import string
 import subprocess
 import sys
 
 import pytest
 
 TASKS = pathlib.Path(__file__).resolve().parents[1] / "data" / "tasks.py"
-LINES = {"copy": r"(?P<one>[a-z]+)>(?P=one)", "repeat": r"(?P<one>[a-z]+)(?P<times>[1-9])>(?P<more>[a-z]+)",
+LINES = {"copy": r"(?P<one>[a-z]+)>(?P=one)",
+         "repeat": r"(?P<one>[a-z]+)(?P<times>[1-9])>(?P<more>[a-z]+)",
          "recall": r"(?P<pairs>([a-z][A-Z])+)\?(?P<answers>([a-z][A-Z])+)"}
-TINY = {"copy": "--longest 3 --letters 2", "repeat": "--shortest 2 --longest 3 --letters 2 --times 3",
-        "recall": "--longest 2 --letters 3 --queries 2", "recall as many": "--longest 2 --letters 2",
+TINY = {"copy": "--longest 3 --letters 2",
+        "repeat": "--shortest 2 --longest 3 --letters 2 --times 3",
+        "recall": "--longest 2 --letters 3 --queries 2",
+        "recall as many": "--longest 2 --letters 2",
         "recall once": "--longest 2 --letters 2 --once"}
 
 
-def tasks(*flags, status=0, **options):
+def tasks(*flags, status=0, python=(), **options):
     """Run it; returns what it has written, and the one line on standard error."""
-    done = subprocess.run([sys.executable, str(TASKS), *map(str, flags)], capture_output=True, encoding="utf-8", timeout=60, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **options}
+    done = subprocess.run([sys.executable, "-W", "error", *python, str(TASKS), *map(str, flags)],
+                          check=False, encoding="utf-8", **options)
     assert done.returncode == status and done.stderr.count("\n") == 1, done.stderr
     return done.stdout, done.stderr
 
 
 def stated_floor(message):
-    return float(re.fullmatch(r"\w+: [\d,]+ lines, [\d,]+ characters; floor (\d+\.\d{4}) bits per character\n", message)[1])
+    return float(re.fullmatch(r"\w+: [\d,]+ lines, [\d,]+ characters; "
+                              r"floor (\d+\.\d{4}) bits per character\n", message)[1])
 
 
 def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False):
     """Every line that may come, with its probability, by going through all that can be drawn."""
     for n in range(shortest, longest + 1):
-        words = ["".join(word) for word in itertools.product("abcdefghijklmnopqrstuvwxyz"[:letters], repeat=n)]
+        words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
         if task == "copy":
             drawn = [f"{word}>{word}" for word in words]
         elif task == "repeat":
             drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
         else:
-            sets = [[k + v for k, v in zip(keys, values.upper())] for keys in words if len(set(keys)) == n for values in words]
-            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets
-                     for asked in (itertools.permutations(pairs) if once else itertools.product(pairs, repeat=queries or n))]
+            sets = [[k + v for k, v in zip(keys, values.upper())]
+                    for keys in words if len(set(keys)) == n for values in words]
+            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
+                itertools.permutations(pairs) if once else
+                itertools.product(pairs, repeat=queries or n))]
         for line in drawn:
             yield line, 1 / (longest + 1 - shortest) / len(drawn)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_floor_and_frequencies(name):
-    """Against all lines that there are: the floor is their entropy, and a long text has them as often as it should."""
+    """The floor is the entropy of all possible lines, and each is as frequent as it should be."""
     task, flags = name.split()[0], TINY[name].split()
     text, message = tasks(task, *flags, "--size", 300_000)
-    options = {flag: int(value) if value else True for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
+    options = {flag: int(value or True)
+               for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
     expected = dict(all_lines(task, **options))
     assert sum(expected.values()) == pytest.approx(1)
     bits = -sum(p * math.log2(p) for p in expected.values())
-    assert stated_floor(message) == pytest.approx(bits / sum(p * (len(line) + 1) for line, p in expected.items()), abs=1e-4)
+    characters = sum(p * (len(line) + 1) for line, p in expected.items())
+    assert stated_floor(message) == pytest.approx(bits / characters, abs=1e-4)
     lines = text.splitlines()
     counts = collections.Counter(lines)
     assert counts.keys() == expected.keys()
@@ -64,21 +75,24 @@ def test_floor_and_frequencies(name):
 
 
 @pytest.mark.parametrize("flags, bits, characters", [
-    ("copy --shortest 5 --longest 5", 5 * math.log2(26), 12), ("copy --letters 8", math.log2(8) + 4.5 * 3, 11),
-    ("copy --letters 1 --longest 1", 0, 4), ("repeat --longest 1 --times 2", math.log2(26) + 1, 5.5),
+    ("copy --shortest 5 --longest 5", 5 * math.log2(26), 12),
+    ("copy --letters 8", math.log2(8) + 4.5 * 3, 11),
+    ("copy --letters 1 --longest 1", 0, 4),
+    ("repeat --longest 1 --times 2", math.log2(26) + 1, 5.5),
     ("recall --shortest 2 --longest 2 --queries 5", math.log2(26 * 25 * 26 * 26 * 2**5), 16),
     ("recall --shortest 3 --longest 3 --letters 3 --once", math.log2(6 * 27 * 6), 14)])
 def test_floor_by_hand(flags, bits, characters):
-    assert stated_floor(tasks(*flags.split(), "--size", 10)[1]) == pytest.approx(bits / characters, abs=1e-4)
+    floor = stated_floor(tasks(*flags.split(), "--size", 10)[1])
+    assert floor == pytest.approx(bits / characters, abs=1e-4)
 
 
 @pytest.mark.parametrize("task", LINES)
 def test_a_perfect_predictor_pays_the_floor(task):
-    """Price each character of a text by what is still open at that point: the mean is the floor, but for chance."""
+    """Price each character by what is still open at that point: the mean is about the floor."""
     text, message = tasks(task, "--longest", 12, "--size", 400_000)
     bits = 0.0
     for line in text.splitlines():
-        first, second = line.split("?" if task == "recall" else ">")
+        first = line.split("?" if task == "recall" else ">")[0]
         if task == "repeat":
             first, bits = first[:-1], bits + math.log2(3)   # the number of copies
         n = len(first) // 2 if task == "recall" else len(first)
@@ -92,7 +106,7 @@ def test_a_perfect_predictor_pays_the_floor(task):
 
 @pytest.mark.parametrize("task", LINES)
 def test_format(task):
-    text, message = tasks(task, "--shortest", 2, "--longest", 9, "--letters", 11, "--size", 30_000)
+    text, message = tasks(task, "--shortest=2", "--longest=9", "--letters=11", "--size=30000")
     assert text.endswith("\n") and 30_000 <= len(text) < 30_000 + 100
     lines = text.splitlines()
     assert message.startswith(f"{task}: {len(lines):,} lines, {len(text):,} characters; floor ")
@@ -101,11 +115,12 @@ def test_format(task):
         match = re.fullmatch(LINES[task], line)
         assert match, line
         if task == "repeat":
-            assert match["more"] == match["one"] * int(match["times"]) and int(match["times"]) <= 3
+            assert int(match["times"]) <= 3
+            assert match["more"] == match["one"] * int(match["times"])
         if task == "recall":
-            pairs = re.findall("..", match["pairs"])
-            assert len({pair[0] for pair in pairs}) == len(pairs) and set(re.findall("..", match["answers"])) <= set(pairs)
-            assert len(match["answers"]) == len(match["pairs"])
+            pairs, answers = re.findall("..", match["pairs"]), re.findall("..", match["answers"])
+            assert len({pair[0] for pair in pairs}) == len(pairs) and set(answers) <= set(pairs)
+            assert len(answers) == len(pairs)
         lengths[len(pairs if task == "recall" else match["one"])] += 1
         assert set(line.lower()) <= set("abcdefghijk123>?")
     assert set(lengths) == set(range(2, 10))
@@ -120,14 +135,18 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
     longer, _ = tasks("recall", "--size", 10_000, "--seed", 1)
     assert longer.startswith(texts[1])
     text, _ = tasks("recall", "--size", 1_000_000)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "eb46f18465af9e1c"    # whatever the version of Python
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest[:16] == "eb46f18465af9e1c"                # whatever the version of Python
 
 
 @pytest.mark.parametrize("flags, words", [
-    ("", "TASK"), ("sort", "'sort'"), ("recall --once --queries 3", "--queries"), ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
-    ("copy --size 1e6", "--size"), ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --seed -1", "--seed"),
-    ("recall --letters 7", "--longest 8 pairs need as many different keys"), ("repeat --times 10", "--times"), ("copy --lon 3", "--help"),
-    ("copy --out none/a.txt", "cannot write none/a.txt: No such file"), ("copy --out .", "cannot write .: ")])
+    ("", "TASK"), ("sort", "'sort'"), ("recall --once --queries 3", "--queries"),
+    ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
+    ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
+    ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --lon 3", "--help"),
+    ("recall --letters 7", "--longest 8 pairs need as many different keys"),
+    ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
+    ("copy --out .", "cannot write .: ")])
 def test_errors(tmp_path, flags, words):
     out, message = tasks(*flags.split(), status=2, cwd=tmp_path)
     assert out == "" and message.startswith("tasks.py: ") and words in message
@@ -138,19 +157,30 @@ def test_errors(tmp_path, flags, words):
 @pytest.mark.parametrize("flags", ["--out /dev/full", ""])
 def test_full_disk(flags):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, str(TASKS), "copy", "--size", "100", *flags.split()], stdout=full, stderr=subprocess.PIPE,
-                              encoding="utf-8", timeout=60)
-    assert done.returncode == 2 and done.stderr.startswith("tasks.py: cannot write ") and done.stderr.count("\n") == 1
+        _, message = tasks("copy", "--size", 100, *flags.split(), status=2, stdout=full)
+    assert message.startswith("tasks.py: cannot write ")
 
 
 def test_closed_pipe_is_quiet():
     command = [sys.executable, str(TASKS), "copy"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8") as process:
         assert re.fullmatch(LINES["copy"] + "\n", process.stdout.readline())
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(60) == 141
 
 
-def test_help():
-    done = subprocess.run([sys.executable, str(TASKS), "--help"], capture_output=True, encoding="utf-8", timeout=60)
-    assert done.returncode == 0 and done.stderr == "" and all(word in done.stdout for word in (*LINES, "--size", "--seed", "--out"))
+@pytest.mark.skipif(os.name != "posix", reason="needs file descriptors")
+@pytest.mark.parametrize("flags, status", [("", 2), ("--out a.txt", 0)])
+def test_closed_standard_output(tmp_path, flags, status):
+    _, message = tasks("copy", "--size", 100, *flags.split(), status=status, cwd=tmp_path,
+                       preexec_fn=lambda: os.close(1))
+    assert ("standard output is closed" in message) == (status == 2)
+
+
+@pytest.mark.parametrize("python", [(), ("-OO",)])
+def test_help(python):
+    done = subprocess.run([sys.executable, *python, str(TASKS), "--help"], capture_output=True,
+                          check=False, encoding="utf-8", timeout=60)
+    assert done.returncode == 0 and done.stderr == ""
+    assert all(word in done.stdout for word in (*LINES, "--size", "--seed", "--out"))

@@ -1,0 +1,379 @@
+"""Solutions of the exercises, for those who have tried.
+
+    python exercises/solutions.py gru solved-gru.py     writes one as a script; then, say,
+    diff rnn-numpy.py solved-gru.py                     shows what it changes
+
+A solution is what stands at the top level of a script, functions and names: each takes the place of
+what has its name in the shipped script, and what is new goes before it.
+"""
+import ast
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SCRIPTS = {"cell": "lstm-numpy.py", "gru": "rnn-numpy.py", "norm": "rnn-numpy.py",
+           "rmsprop": "rnn-numpy.py", "deallocation": "dnc-numpy.py"}
+NEW = "sigmoid", "gru_cell", "normalize", "wipe"            # what the shipped scripts do not have
+SOLUTIONS = {}
+
+# The usual cell is not squashed itself: what comes to c_t from behind stays as it is, and tanh'
+# moves to the way from h_t to c_t. The slopes of the gates are as they were, but that of o.
+SOLUTIONS["cell"] = '''
+"""A long short-term memory (LSTM) with the usual cell, in pure NumPy.
+
+    i, o, f = sigmoid(Wxh x_t + Whh h_{t-1} + bh)    c_t = g i + f c_{t-1}    y_t = Why h_t + by
+    g       = tanh   (Wxh x_t + Whh h_{t-1} + bh)    h_t = o tanh(c_t)        p_t = softmax(y_t)
+
+All else is as lstm-numpy.py explains it.
+"""
+
+MODEL = "usual-lstm"
+
+def lstm_cell(a, c_):
+    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
+
+    a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c and back, which makes of the gradients of
+    h and c those of a and c_.
+    """
+    H = c_.shape[1]
+    i, o, f = (sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
+    g = np.tanh(a[:, 3 * H:])
+    c = g * i + f * c_
+    shown = np.tanh(c)
+
+    def back(dh, dc):
+        dc = dc + dh * o * (1 - shown * shown)          # tanh' = 1 - tanh^2
+        di, do, df, dg = dc * g, dh * shown, dc * c_, dc * i
+        da = np.concatenate([di * i * (1 - i), do * o * (1 - o), df * f * (1 - f),
+                             dg * (1 - g * g)], axis=1)         # sigmoid' = sigmoid (1 - sigmoid)
+        return da, dc * f
+    return o * shown, c, back
+'''
+
+# Two ways lead back to h_{t-1}: through Whh, and straight through z. u_n = Whh h_{t-1} of n gets its
+# gradient through r, and a_n = Wxh x_t + bh does not, so both have gradients of their own.
+SOLUTIONS["gru"] = '''
+"""A gated recurrent unit (GRU, Cho et al. 2014) in pure NumPy.
+
+    r, z = sigmoid(Wxh x_t + bh + Whh h_{t-1})        h_t = (1 - z) n + z h_{t-1}
+    n    = tanh(Wxh x_t + bh + r (Whh h_{t-1}))       y_t = Why h_t + by
+
+All else is as rnn-numpy.py explains it.
+"""
+
+MODEL = "gru"
+
+def param_shapes(M, hidden):
+    """Names and shapes of the parameters; biases are columns, the rows are those of r, z, n."""
+    H = hidden
+    return {"Wxh": (3 * H, M),  # character to gates
+            "Whh": (3 * H, H),  # hidden to gates, one step later
+            "Why": (M, H),      # hidden to output
+            "bh": (3 * H, 1),
+            "by": (M, 1)}
+
+def sigmoid(z):
+    """1 / (1 + e^-z), in a form that cannot overflow."""
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+def gru_cell(a, u, h_):
+    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_; a and u have thirds.
+
+    a = Wxh x + bh, u = Whh h_: (B, 3 H); h_: (B, H). Returns h and back, which makes of the gradient
+    of h those of a, u and h_, the last without what comes through u.
+    """
+    H = h_.shape[1]
+    rz, un = sigmoid(a[:, :2 * H] + u[:, :2 * H]), u[:, 2 * H:]
+    r, z = rz[:, :H], rz[:, H:]
+    n = np.tanh(a[:, 2 * H:] + r * un)
+
+    def back(dh):
+        dn = dh * (1 - z) * (1 - n * n)                 # tanh' = 1 - tanh^2
+        dr, dz = dn * un * r * (1 - r), dh * (h_ - n) * z * (1 - z)
+        return (np.concatenate([dr, dz, dn], axis=1), np.concatenate([dr, dz, dn * r], axis=1),
+                dh * z)
+    return (1 - z) * n + z * h_, back
+
+def forward(params, inputs, state, reset=None):
+    """Run S steps of B streams. Training, scoring and sampling all use this one function.
+
+    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
+    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
+    step, and the cache that backward needs.
+    """
+    Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
+    (S, B), (M, H) = inputs.shape, Why.shape
+
+    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
+    h, h_ = np.empty((S + 1, B, H), Whh.dtype), np.empty((S, B, H), Whh.dtype)
+    h[0], WhhT, steps = state["h"], Whh.T.copy(), []
+    keep = (inputs != (-1 if reset is None else reset))[:, :, None].astype(Whh.dtype)   # 0: reset
+    for t in range(S):
+        np.multiply(h[t], keep[t], out=h_[t])
+        h[t + 1], cell_back = gru_cell(x[t], np.dot(h_[t], WhhT), h_[t])
+        steps.append(cell_back)
+
+    y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
+    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, h_, keep, steps)
+
+def backward(params, cache, dlogits, dstate):
+    """Back-propagation through time: the lines of forward in reverse order, each differentiated.
+
+    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
+    after the last step. Returns the gradients of the parameters and of the incoming state.
+    """
+    Whh, Why = params["Whh"], params["Why"]
+    inputs, h, h_, keep, steps = cache
+    (M, S, B), H = dlogits.shape, Why.shape[1]
+
+    dy = dlogits.reshape(M, S * B)
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
+    da, du = np.empty((2, S, B, 3 * H), Whh.dtype)
+    dh_next = dstate["h"]
+    for t in reversed(range(S)):
+        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)
+        dh_next = (dh_ + np.dot(du[t], Whh)) * keep[t]
+
+    da, du = da.reshape(S * B, 3 * H), du.reshape(S * B, 3 * H)
+    return {"Wxh": one_hot_product(da, inputs, M),
+            "Whh": np.dot(du.T, h_.reshape(S * B, H)),
+            "Why": np.dot(dy, h[1:].reshape(S * B, H)),
+            "bh": da.sum(axis=0)[:, None],
+            "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
+'''
+
+# normalize is a mechanism of its own. Its back: mean and deviation depend on all of a_t, so what
+# would change the mean of n, or its length, is taken out of the gradient.
+SOLUTIONS["norm"] = '''
+"""A recurrent neural network (RNN) with layer normalisation (Ba et al. 2016), in pure NumPy.
+
+    a_t = Wxh x_t + Whh h_{t-1}        h_t = tanh(gain (a_t - mean) / sqrt(var + 1e-5) + bh)
+                                       y_t = Why h_t + by
+
+All else is as rnn-numpy.py explains it.
+"""
+
+MODEL = "norm-rnn"
+
+def param_shapes(M, hidden):
+    """Names and shapes of the parameters; biases and gain are columns."""
+    H = hidden
+    return {"Wxh": (H, M),      # character to hidden
+            "Whh": (H, H),      # hidden to hidden, one step later
+            "Why": (M, H),      # hidden to output
+            "gain": (H, 1),
+            "bh": (H, 1),
+            "by": (M, 1)}
+
+def init_params(rng, M, init, hidden):
+    """Initial parameters: random weights (see random_weights), biases 0, gain 1."""
+    params = random_weights(rng, param_shapes(M, hidden), init)
+    params["gain"][:] = 1
+    return params
+
+def normalize(a):
+    """n = (a - mean) / sqrt(var + 1e-5), over the H numbers of a stream. a, n: (B, H)."""
+    n = a - a.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((n * n).mean(axis=1, keepdims=True) + 1e-5)
+    n /= deviation
+
+    def back(dn):
+        da = dn - n * (n * dn).mean(axis=1, keepdims=True)      # through the deviation
+        return (da - da.mean(axis=1, keepdims=True)) / deviation
+    return n, back
+
+def forward(params, inputs, state, reset=None):
+    """Run S steps of B streams. Training, scoring and sampling all use this one function.
+
+    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
+    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
+    step, and the cache that backward needs.
+    """
+    Wxh, Whh, Why, gain, bh, by = (
+        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
+    (S, B), (M, H) = inputs.shape, Why.shape
+
+    x = np.take(Wxh.T.copy(), inputs, axis=0)           # Wxh x_t: x_t picks a column
+    h, n = np.empty((S + 1, B, H), Whh.dtype), np.empty((S, B, H), Whh.dtype)
+    h[0], WhhT, steps = state["h"], Whh.T.copy(), []
+    keep = (inputs != (-1 if reset is None else reset))[:, :, None].astype(Whh.dtype)   # 0: reset
+    for t in range(S):
+        n[t], normalize_back = normalize(x[t] + np.dot(h[t], WhhT) * keep[t])
+        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
+        steps.append(normalize_back)
+
+    y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
+    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, n, keep, steps)
+
+def backward(params, cache, dlogits, dstate):
+    """Back-propagation through time: the lines of forward in reverse order, each differentiated.
+
+    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
+    after the last step. Returns the gradients of the parameters and of the incoming state.
+    """
+    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
+    inputs, h, n, keep, steps = cache
+    (M, S, B), H = dlogits.shape, len(Whh)
+
+    dy = dlogits.reshape(M, S * B)
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
+    dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
+    dz, da = np.empty_like(dh), np.empty_like(dh)       # z_t: the argument of tanh
+    dh_next = dstate["h"]
+    for t in reversed(range(S)):
+        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
+        da[t] = steps[t](dz[t] * gain.T)
+        dh_next = np.dot(da[t] * keep[t], Whh)
+
+    dz, da_kept, n = (x.reshape(S * B, H) for x in (dz, da * keep, n))
+    return {"Wxh": one_hot_product(da.reshape(S * B, H), inputs, M),
+            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
+            "Why": np.dot(dy, h[1:].reshape(S * B, H)),
+            "gain": (dz * n).sum(axis=0)[:, None],
+            "bh": dz.sum(axis=0)[:, None],
+            "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
+'''
+
+SOLUTIONS["rmsprop"] = '''
+def adagrad(p, d, mem, lr):
+    """RMSProp (Hinton 2012), in place and under the old name; mem: a running mean of d^2."""
+    mem *= 0.9
+    mem += 0.1 * d * d
+    p -= lr * d / np.sqrt(mem + 1e-8)
+'''
+
+# wipe is a mechanism of its own, between usage, which has psi, and write. psi then has two uses, so
+# usage's back gets a second gradient, and the memory before is read by wipe in place of write.
+SOLUTIONS["deallocation"] = '''
+"""A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
+
+    M = (M_ psi 1^T) (1 - ww e^T) + ww v^T, with psi = prod_r (1 - f_r wr_r_), as in usage
+
+(Csordas and Schmidhuber 2019). All else is as dnc-numpy.py explains it.
+"""
+
+MODEL = "wiping-dnc"
+
+def usage(f, wr_, u_, ww_):
+    """Usage: u = (u_ + ww_ - u_ ww_) psi, with the retention psi = prod over r of (1 - f_r wr_r_).
+
+    A location is used once written to; a read head's free gate can free what the head has read.
+    f: (B, R); wr_: (B, R, N); u, u_, ww_, psi: (B, N). Returns u, psi and back.
+    """
+    f = f[:, :, None]
+    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors of the heads before r
+    for r in range(kept.shape[1]):
+        before.append(before[r] * kept[:, r])
+    psi = before[-1]
+    used = u_ + ww_ - u_ * ww_
+
+    def back(du, dpsi):                                 # dpsi: through wipe
+        dused, dpsi, dkept = du * psi, dpsi + du * used, np.empty_like(kept)
+        for r in reversed(range(kept.shape[1])):        # dpsi: gradient of before[r + 1]
+            dkept[:, r] = dpsi * before[r]
+            dpsi = dpsi * kept[:, r]
+        return (-(dkept * wr_).sum(axis=2), -f * dkept,
+                dused * (1 - ww_), dused * (1 - u_))    # df, dwr_, du_, dww_
+    return used * psi, psi, back
+
+def wipe(M_, psi):
+    """What is freed is wiped: M_ psi 1^T. M_: (B, N, W); psi: (B, N)."""
+    def back(dM):
+        return dM * psi[:, :, None], (dM * M_).sum(axis=2)      # dM_, dpsi
+    return M_ * psi[:, :, None], back
+
+def memory(xi, M_, u_, p_, L_, wr_, ww_):
+    """One step of the memory, from the interface vector xi to the read vectors r.
+
+    Returns r, the state after the step, in the order of the arguments, and back.
+    """
+    kr, kw, v, e, f, ga, gw, pi, interface_back = interface(xi, wr_.shape[1], M_.shape[2])
+    u, psi, usage_back = usage(f, wr_, u_, ww_)
+    a, allocation_back = allocation(u)
+    cw, write_content_back = content(M_, kw)
+    ww, write_weighting_back = write_weighting(gw, ga, a, cw[:, 0])
+    M_wiped, wipe_back = wipe(M_, psi)
+    M, write_back = write(M_wiped, ww, e, v)
+    L, link_back = link(L_, p_, ww)
+    p, precedence_back = precedence(p_, ww)
+    cr, read_content_back = content(M, kr)
+    wr, read_weighting_back = read_weighting(pi, L, wr_, cr)
+    r, read_back = read(M, wr)
+
+    def back(dr, dM, du, dp, dL, dwr, dww):
+        """The same list upwards; what has several uses gets a gradient from each."""
+        dM_read, dwr_read = read_back(dr)
+        dpi, dL_read, dwr_, dcr = read_weighting_back(dwr + dwr_read)
+        dM_content, dkr = read_content_back(dcr)
+        dp_, dww_precedence = precedence_back(dp)
+        dL_, dp_link, dww_link = link_back(dL + dL_read)
+        dM_wiped, dww_write, de, dv = write_back(dM + dM_read + dM_content)
+        dM_, dpsi = wipe_back(dM_wiped)
+        dww = dww + dww_precedence + dww_link + dww_write
+        dgw, dga, da, dcw = write_weighting_back(dww)
+        dM_content, dkw = write_content_back(dcw[:, None])
+        df, dwr_usage, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
+        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dpi)
+        return dxi, (dM_ + dM_content, du_, dp_ + dp_link, dL_, dwr_ + dwr_usage, dww_)
+    return r, (M, u, p, L, wr, ww), back
+'''
+
+
+class Failure(Exception):
+    """What the user reads instead of a traceback, in one line."""
+
+
+def pieces(source):
+    """The statements at the top level that have a name, by name: (first line, line after, text)."""
+    lines, found = source.splitlines(keepends=True), {}
+    for node in ast.parse(source).body:
+        name = ("docstring" if isinstance(node, ast.Expr) else
+                node.targets[0].id if isinstance(node, ast.Assign) and
+                isinstance(node.targets[0], ast.Name) else getattr(node, "name", None))
+        if name and name not in found:
+            found[name] = (node.lineno - 1, node.end_lineno,
+                           "".join(lines[node.lineno - 1:node.end_lineno]))
+    return found
+
+
+def apply(source, solution, script="the script"):
+    """The source of the script with the solution's pieces in their places."""
+    there, lines, new, text = pieces(source), source.splitlines(keepends=True), {}, ""
+    for name, (*_, piece) in pieces(solution).items():
+        if name in NEW:                                 # goes before the next one
+            text += piece + "\n\n"
+        elif name in there:
+            new[name], text = text + piece, ""
+        else:
+            raise Failure(f"{script} has no {name} any more: this solution is of another version")
+    for name in sorted(new, key=lambda name: -there[name][0]):         # from below: numbers stay
+        lines[there[name][0]:there[name][1]] = new[name]
+    return "".join(lines)
+
+
+def solved(name):
+    """The source of a script that solves the exercise."""
+    with open(os.path.join(ROOT, SCRIPTS[name]), encoding="utf-8") as file:
+        return apply(file.read(), SOLUTIONS[name], SCRIPTS[name])
+
+
+def main(argv):
+    """Run the command line; returns the exit status."""
+    try:
+        if len(argv) != 2 or argv[0] not in SOLUTIONS:
+            raise Failure(f"name an exercise ({', '.join(SOLUTIONS)}) and a file to write")
+        with open(argv[1], "x", encoding="utf-8", newline="\n") as file:
+            file.write(solved(argv[0]))
+        return 0
+    except FileExistsError:
+        message = f"{argv[1]} exists, and is left as it is: give another name"
+    except OSError as e:
+        message = f"{e.filename}: {e.strerror}"
+    except Failure as e:
+        message = str(e)
+    print("solutions.py:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
