@@ -84,12 +84,14 @@ class Window:
         self.params, self.state = ({name: value.astype(dtype) for name, value in group.items()}
                                    for group in (run.params, ahead.state))
         self.script, self.stop, self.weights = script, stop, weights or {}
+        self.reset = run.reset_id
 
     def forward(self):
         """The loss (nats, plus the state after the window times weights), dlogits, the cache."""
         if self.stop.signal:                        # Ctrl-C
             raise self.script.Failure("", 128 + self.stop.signal)
-        logits, after, cache = self.script.forward(self.params, self.inputs, self.state)
+        logits, after, cache = self.script.forward(
+            self.params, self.inputs, self.state, self.reset)
         nats, dlogits = self.script.cross_entropy(logits, self.targets)
         added = sum((after[name] * weight).sum() for name, weight in self.weights.items())
         return nats.sum() + added, dlogits, cache
@@ -127,7 +129,8 @@ def numerical(f, x, at, a):
 def grad_check(script, run, stop):
     """Print the article's table for the run's next window. Returns the parameters that fail."""
     window, faults = Window(script, run, stop, float), []
-    loss, grads, _ = script.gradients(window.params, window.inputs, window.targets, window.state)
+    loss, grads, _ = script.gradients(
+        window.params, window.inputs, window.targets, window.state, window.reset)
     rng = np.random.default_rng([run.seed, 3, run.iter])        # the scripts use 0, 1 and 2
     script.say(f"\n{when(run)}, loss {loss:.3f}\n\nGRAD CHECK\n")
     if not math.isfinite(loss):
@@ -192,7 +195,8 @@ def small_run(script, run):
                  seqlength=min(SMALL_S, run.seqlength), vocab=run.vocab[:M], ids=run.ids % M,
                  dtype=np.dtype(float), params=params,
                  mem={name: np.zeros_like(p) for name, p in params.items()},
-                 position=np.full(SMALL_B, len(run.ids)), jumps=np.zeros(SMALL_B, np.int64))
+                 position=np.full(SMALL_B, len(run.ids)), jumps=np.zeros(SMALL_B, np.int64),
+                 reset_id=None if run.reset_id is None else run.reset_id % M)
     small.state = script.zero_state(small, SMALL_B)
     return small
 
@@ -204,7 +208,7 @@ def large_run(script, small):
         name: rng.standard_normal(p.shape) / 2 for name, p in small.params.items()})
     for _ in range(10):
         inputs, _ = script.next_window(run)
-        run.state = script.forward(run.params, inputs, run.state)[1]
+        run.state = script.forward(run.params, inputs, run.state, run.reset_id)[1]
     return run
 
 
@@ -277,7 +281,7 @@ def main(argv=None):
         script = load(path)
     except (Exception, SystemExit) as e:            # whatever a file may do when it is run
         line = f"{os.path.basename(sys.argv[0])}: cannot load {path}: "
-        line += " ".join(str(getattr(e, "strerror", 0) or e or type(e).__name__).split())
+        line += getattr(e, "strerror", None) or str(e) or type(e).__name__
         print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
         return 2
     script.__doc__, script.FLAGS = __doc__, flags(script)       # what its parser shows

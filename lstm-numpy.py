@@ -275,19 +275,22 @@ def encode(text, vocab, name):
     return ids
 
 
+def generator(seed, *key):
+    """Random numbers for one purpose: (0,) weights, (1, stream, jump), (2, iteration) a sample."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
 def next_window(run):
     """The next S characters of each stream and those that follow them: (S, B) each.
 
-    A stream without a whole window left jumps to a random place and starts from zero state. All
-    random numbers have a key, here (seed, 1, stream, jump): no purpose disturbs another. Streams
+    A stream without a whole window left jumps to a random place and starts from zero state. Streams
     start from zero state at each 80th window of the text, too, or the network would never learn
     what samples and held-out segments start from.
     """
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
     jump = run.position >= last
     for b in np.flatnonzero(jump):
-        rng = np.random.default_rng([run.seed, 1, run.stream[b], run.jumps[b]])
-        run.position[b] = rng.integers(last)
+        run.position[b] = generator(run.seed, 1, run.stream[b], run.jumps[b]).integers(last)
         run.jumps[b] += 1
     for value in run.state.values():
         value[jump | (run.position // S % 80 == 0)] = 0
@@ -326,7 +329,7 @@ def score(run, stop):
 def sample(run, stop):
     """What the network writes after the prime: each character is drawn from
     softmax(y / temperature) and is the next input."""
-    rng, state = np.random.default_rng([run.seed, 2, run.iter]), zero_state(run, 1)
+    rng, state = generator(run.seed, 2, run.iter), zero_state(run, 1)
     ids = [run.vocab.index(c) for c in run.prime]
     for t in range(len(run.prime) + run.sample_length - 1):
         logits, state, _ = forward(run.params, np.array([[ids[t]]]), state, run.reset_id)
@@ -470,9 +473,9 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
     gradients, save and agree are what parallel/train.py replaces.
     """
     begin, seconds, spent, spent_iter = time.perf_counter(), run.seconds, 0.0, run.iter
-    last, done, log = run.iter + run.iters, False, open(run.fname or os.devnull, "a")
-    print(f"# {MODEL}", *(f"{name}={getattr(run, name)}" for name in SAVED),
-          "columns: iter seconds train_bpc heldout_bpc chars_per_s", file=log, flush=True)
+    last, done = run.iter + run.iters, False
+    log(run, f"# {MODEL}", *(f"{name}={getattr(run, name)!r}" for name in SAVED),
+        "columns: iter seconds train_bpc heldout_bpc chars_per_s")
     while not done:
         start = time.perf_counter()
         bpc = iterate(run, gradients)
@@ -481,8 +484,9 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         now = time.perf_counter()
         spent, run.seconds = spent + now - start, seconds + now - begin
 
-        stop.signal, late = agree((stop.signal, now - begin >= (run.timelimit or math.inf)))
-        done = bool(stop.signal or late or run.iter >= last)
+        wish, late = agree((stop.signal, now - begin >= (run.timelimit or math.inf)))
+        stop.signal = wish or stop.signal               # one that has just come waits its turn
+        done = bool(wish or late or run.iter >= last)
         progress = done or run.iter == 1 or run.iter % run.print_interval == 0
         check = run.check_interval and (done or run.iter % run.check_interval == 0)
         speed = heldout = math.nan
@@ -493,13 +497,18 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         if check and not stop.signal:
             heldout = report(run, stop)
         if progress or check:
-            print(f"{run.iter}\t{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}",
-                  file=log, flush=True)
+            log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
         if run.save and (check or done):
             run.seconds = seconds + time.perf_counter() - begin
             better, run.best = heldout < run.best, min(run.best, heldout)   # min(x, nan) is x
             save(run, files(run.save)[not better:])
-    log.close()
+
+
+def log(run, *columns):
+    """Append a line to the file of --fname."""
+    if run.fname:
+        with open(run.fname, "a", encoding="utf-8") as file:
+            print(*columns, sep="\t", file=file)
 
 
 def report(run, stop, shown=""):
@@ -613,8 +622,7 @@ def begin(given):
     if changed or not run.load:
         run.position, run.best = np.full(run.batchsize, len(run.ids)), 99.0
     if not run.load:
-        rng = np.random.default_rng([run.seed, 0])
-        params = init_params(rng, len(run.vocab), run.init, *run.sizes)
+        params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes)
         run.params = {name: p.astype(run.dtype) for name, p in params.items()}
         run.mem = {name: np.zeros_like(p) for name, p in run.params.items()}
         run.state, run.jumps = zero_state(run, run.batchsize), np.zeros(run.batchsize, np.int64)

@@ -1,63 +1,58 @@
-"""The three models in JAX: one jitted function per iteration, lax.scan over the steps, buffers donated.
+"""The three models in JAX: one jitted function per iteration, with lax.scan over the steps.
 
-The equations are those of the scripts (for the LSTM the article's cell), the loss is summed over the window, gradients
-come from jax.value_and_grad. What does not wait for the recurrence stands outside of the scan, as in the scripts: the
-input projection is a look-up of rows, the output layer one product. A stream that jumps is reset by a second jitted
-function, so that the first one does not pay for it. The first call compiles; it is not timed. Unrolled scans, one-hot
-products in place of look-ups and the stream as the last axis were tried and are not faster. What would be, by a sixth, is a
-backward pass by hand (jax.custom_vjp), with the gradient of Whh as one product after the scan; but then it is not JAX's.
+The equations are those of the scripts, the loss is summed over the window, gradients come from
+jax.value_and_grad. What does not wait for the step before stands outside of the scan, as in the
+scripts: the input projection is a look-up of rows, the output layer one product. Unrolled scans,
+one-hot products and the stream as the last axis were tried and are not faster. A backward pass by
+hand (jax.custom_vjp) would be, by a sixth; but then the gradient is not JAX's.
 """
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+INTERFACE = "Whr", "Whw", "Whv", "Whe", "Whf", "Whga", "Whgw", "Whbr", "Whbw", "Whp"
+
 
 class Jax:
     """What all share: weights from the script, the loss, the iteration."""
 
-    lr = 0.1
-
-    def __init__(self, sizes):
-        self.sizes, self.H, self.B = sizes, sizes["hidden"], sizes["batchsize"]
+    def __init__(self, run):
+        self.sizes, self.H, self.B = run.sizes, run.hidden, run.batchsize
         self.iterate = jax.jit(self.iteration, donate_argnums=(0, 1, 2))
-        self.mask = jax.jit(lambda state, keep: jax.tree.map(
-            lambda value: jnp.where(keep.reshape((-1,) + (1,) * (value.ndim - 1)), value, 0), state))
 
-    def load(self, params, mem):
-        """Take these weights, this value for the accumulators, and zero state."""
+    def load(self, params, mem, lr):
+        """Take these weights, this value for all accumulators, zero state."""
+        self.lr = lr
         self.params = {name: jnp.array(p) for name, p in self.arrange(params).items()}
         self.mem = {name: jnp.full(p.shape, float(mem), p.dtype) for name, p in self.params.items()}
         self.state = tuple(jnp.zeros((self.B, *shape)) for shape in self.state_shapes())
-
-    def reset(self, streams):
-        """Zero state for these streams; all states have the stream first."""
-        keep = np.ones(self.B, bool)
-        keep[streams] = False
-        self.state = self.mask(self.state, keep)
 
     def loss(self, params, state, inputs, targets):
         logits, state = self.forward(params, inputs, state)
         at_target = jnp.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]
         return (jax.nn.logsumexp(logits, axis=2) - at_target).sum(), state
 
-    def iteration(self, params, mem, state, inputs, targets, lr):
-        (loss, state), d = jax.value_and_grad(self.loss, has_aux=True)(params, state, inputs, targets)
+    def iteration(self, params, mem, state, inputs, targets, kept, lr):
+        state = tuple((value.T * kept).T for value in state)
+        (loss, state), d = jax.value_and_grad(self.loss, has_aux=True)(
+            params, state, inputs, targets)
         mem = jax.tree.map(lambda m, d: m + d * d, mem, d)
         params = jax.tree.map(lambda p, m, d: p - lr * d / jnp.sqrt(m + 1e-8), params, mem, d)
         return params, mem, state, loss / targets.size
 
-    def learn(self, inputs, targets):
-        """One iteration on one window (S, B); returns its loss, the mean of the nats."""
+    def learn(self, inputs, targets, kept):
+        """One iteration on a window (S, B); returns its loss in nats per character."""
         self.params, self.mem, self.state, loss = self.iterate(
-            self.params, self.mem, self.state, inputs.astype(np.int32), targets.astype(np.int32), self.lr)
+            self.params, self.mem, self.state, inputs.astype(np.int32), targets.astype(np.int32),
+            kept.copy(), self.lr)       # JAX may keep what it is given, and the caller changes it
         return float(loss)
 
 
 class RNN(Jax):
     def arrange(self, params):
-        """The scripts' parameters, transposed: here the stream comes first."""
-        return {name: p[:, 0] if name.startswith("b") else p.T for name, p in params.items()}
+        """The script's parameters, transposed."""
+        return {name: p[:, 0] if name[0] == "b" else p.T for name, p in params.items()}
 
     def state_shapes(self):
         return ((self.H,),)
@@ -83,28 +78,27 @@ class LSTM(RNN):
 
 
 def lstm_cell(a, c):
-    """The article's cell from the gates' arguments a (B, 4H)."""
-    i, o, f, g = jnp.split(a, 4, axis=1)                    # its gradient is a concatenation; that of four slices, four sums
+    """The article's cell from the gates' arguments a (B, 4 H)."""
+    i, o, f, g = jnp.split(a, 4, axis=1)    # its gradient: one concatenation; of slices: four sums
     i, o, f = map(jax.nn.sigmoid, (i, o, f))
     c = jnp.tanh(jnp.tanh(g) * i + f * c)
     return o * c, c
 
 
 class DNC(Jax):
-    """State, the stream first: h, c (B, H), memory (B, N, W), u, p (B, N), L (B, N, N), wr (B, R, N), ww (B, N), r (B, R W)."""
-
-    INTERFACE = "Whr", "Whw", "Whv", "Whe", "Whbr", "Whbw", "Whf", "Whga", "Whgw", "Whp"
+    """State: h, c (B, H), memory (B, N, W), u, p (B, N), L (B, N, N), wr (B, R, N), ww (B, N),
+    r (B, R W)."""
 
     def arrange(self, params):
         return {"Wxh": params["Wxh"].T,
                 "bh": params["bh"][:, 0],
-                "Whr": np.concatenate([params["Whh"], params["Wrh"]], 1).T,         # of [h; r]
-                "interface": np.concatenate([params[name] for name in self.INTERFACE]).T,
-                "Wy": np.concatenate([params["Why"], params["Wry"]], 1).T,          # of [h; r]
+                "Whr": np.concatenate([params["Whh"], params["Wrh"]], 1).T,     # of [h; r]
+                "interface": np.concatenate([params[name] for name in INTERFACE]).T,
+                "Wy": np.concatenate([params["Why"], params["Wry"]], 1).T,      # of [h; r]
                 "by": params["by"][:, 0]}
 
     def state_shapes(self):
-        H, (N, W, R) = self.H, (self.sizes[name] for name in ("locations", "width", "heads"))
+        H, N, W, R = self.sizes
         return (H,), (H,), (N, W), (N,), (N,), (N, N), (R, N), (N,), (R * W,)
 
     def forward(self, params, inputs, state):
@@ -115,17 +109,19 @@ class DNC(Jax):
         return jnp.concatenate(hr, 2) @ params["Wy"] + params["by"], state
 
     def step(self, params, x, h, c, memory, u, p, L, wr, ww, r):
-        B, (N, W, R) = self.B, (self.sizes[name] for name in ("locations", "width", "heads"))
+        B, (_, N, W, R) = self.B, self.sizes
         h, c = lstm_cell(x + jnp.concatenate([h, r], 1) @ params["Whr"], c)
-        kr, kw, v, e, br, bw, free, ga, gw, modes = jnp.split(
-            h @ params["interface"], np.cumsum([R * W, W, W, W, R, 1, R, 1, 1]), axis=1)
-        free, ga, gw, e = map(jax.nn.sigmoid, (free, ga, gw, e))
+        kr, kw, v, e, free, ga, gw, br, bw, modes = jnp.split(
+            h @ params["interface"], np.cumsum([R * W, W, W, W, R, 1, 1, R, 1]), axis=1)
+        e, free, ga, gw = map(jax.nn.sigmoid, (e, free, ga, gw))
         modes = jax.nn.softmax(modes.reshape(B, R, 3))
 
         u = (u + ww - u * ww) * jnp.prod(1 - free[:, :, None] * wr, axis=1)
-        ww = gw * (ga * allocation(u) + (1 - ga) * content(memory, kw[:, None], 1 + jax.nn.softplus(bw))[:, 0])
-        memory = memory * (1 - ww[:, :, None] * e[:, None]) + ww[:, :, None] * v[:, None]
-        L = ((1 - ww[:, :, None] - ww[:, None]) * L + ww[:, :, None] * p[:, None]) * (1 - jnp.eye(N))
+        c_write = content(memory, kw[:, None], 1 + jax.nn.softplus(bw))[:, 0]
+        ww = gw * (ga * allocation(u) + (1 - ga) * c_write)
+        column = ww[:, :, None]
+        memory = memory * (1 - column * e[:, None]) + column * v[:, None]
+        L = ((1 - column - ww[:, None]) * L + column * p[:, None]) * (1 - jnp.eye(N))
         p = (1 - ww.sum(1, keepdims=True)) * p + ww
         wr = (modes[:, :, 0:1] * (wr @ L)
               + modes[:, :, 1:2] * content(memory, kr.reshape(B, R, W), 1 + jax.nn.softplus(br))
@@ -134,18 +130,17 @@ class DNC(Jax):
 
 
 def allocation(u):
-    """For each location the product over those that sort before it. Comparing all pairs is faster here than a sort."""
-    u = 1e-6 + (1 - 1e-6) * u
+    """For each location the product over those that sort before it: comparing all pairs is faster
+    here than a sort."""
     key = lax.stop_gradient(u) + 1e-6 * jnp.arange(u.shape[1])
+    v = 1e-6 + (1 - 1e-6) * u
     before = key[:, None, :] < key[:, :, None]
-    return (1 - u) * jnp.exp(jnp.where(before, jnp.log(u)[:, None, :], 0).sum(2))
+    return (1 - v) * jnp.exp(jnp.where(before, jnp.log(v)[:, None, :], 0).sum(2))
 
 
 def content(memory, keys, strengths):
     """memory (B, N, W), keys (B, R, W), strengths (B, R): weightings (B, R, N)."""
     key_norm = jnp.sqrt((keys * keys).sum(2, keepdims=True) + 1e-6)
     memory_norm = jnp.sqrt((memory * memory).sum(2) + 1e-6)[:, None]
-    return jax.nn.softmax(strengths[:, :, None] * (keys @ memory.swapaxes(1, 2)) / (key_norm * memory_norm))
-
-
-SIDES = {("jax", "rnn"): RNN, ("jax", "lstm"): LSTM, ("jax", "dnc"): DNC}
+    cosine = keys @ memory.swapaxes(1, 2) / (key_norm * memory_norm)
+    return jax.nn.softmax(strengths[:, :, None] * cosine)

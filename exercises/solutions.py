@@ -30,11 +30,7 @@ All else is as lstm-numpy.py explains it.
 MODEL = "usual-lstm"
 
 def lstm_cell(a, c_):
-    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
-
-    a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c and back, which makes of the gradients of
-    h and c those of a and c_.
-    """
+    """c = g i + f c_,  h = o tanh(c); arguments and results as in lstm-numpy.py."""
     H = c_.shape[1]
     i, o, f = (sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
     g = np.tanh(a[:, 3 * H:])
@@ -50,8 +46,8 @@ def lstm_cell(a, c_):
     return o * shown, c, back
 '''
 
-# Two ways lead back to h_{t-1}: through Whh, and straight through z. u_n = Whh h_{t-1} of n gets its
-# gradient through r, and a_n = Wxh x_t + bh does not, so both have gradients of their own.
+# Two ways lead back to h_{t-1}: through Whh, and straight through z. The u of n gets its gradient
+# through r, the a of n does not, so both have gradients of their own.
 SOLUTIONS["gru"] = '''
 """A gated recurrent unit (GRU, Cho et al. 2014) in pure NumPy.
 
@@ -77,10 +73,10 @@ def sigmoid(z):
     return 0.5 + 0.5 * np.tanh(0.5 * z)
 
 def gru_cell(a, u, h_):
-    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_; a and u have thirds.
+    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_.
 
-    a = Wxh x + bh, u = Whh h_: (B, 3 H); h_: (B, H). Returns h and back, which makes of the gradient
-    of h those of a, u and h_, the last without what comes through u.
+    a = Wxh x + bh and u = Whh h_, (B, 3 H), a third for each of r, z, n; h_: (B, H). Returns h and
+    back, which makes of the gradient of h those of a, u and h_ (without what comes through u).
     """
     H = h_.shape[1]
     rz, un = sigmoid(a[:, :2 * H] + u[:, :2 * H]), u[:, 2 * H:]
@@ -95,12 +91,7 @@ def gru_cell(a, u, h_):
     return (1 - z) * n + z * h_, back
 
 def forward(params, inputs, state, reset=None):
-    """Run S steps of B streams. Training, scoring and sampling all use this one function.
-
-    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
-    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
-    step, and the cache that backward needs.
-    """
+    """Run S steps of B streams; arguments and results as in rnn-numpy.py."""
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
 
@@ -117,11 +108,7 @@ def forward(params, inputs, state, reset=None):
     return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, h_, keep, steps)
 
 def backward(params, cache, dlogits, dstate):
-    """Back-propagation through time: the lines of forward in reverse order, each differentiated.
-
-    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
-    after the last step. Returns the gradients of the parameters and of the incoming state.
-    """
+    """The lines of forward in reverse order; arguments and results as in rnn-numpy.py."""
     Whh, Why = params["Whh"], params["Why"]
     inputs, h, h_, keep, steps = cache
     (M, S, B), H = dlogits.shape, Why.shape[1]
@@ -183,12 +170,7 @@ def normalize(a):
     return n, back
 
 def forward(params, inputs, state, reset=None):
-    """Run S steps of B streams. Training, scoring and sampling all use this one function.
-
-    inputs: (S, B) character numbers. state: see state_shapes. reset: the character before which a
-    stream's state becomes zero, or None. Returns the logits y (M, S, B), the state after the last
-    step, and the cache that backward needs.
-    """
+    """Run S steps of B streams; arguments and results as in rnn-numpy.py."""
     Wxh, Whh, Why, gain, bh, by = (
         params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
@@ -206,11 +188,7 @@ def forward(params, inputs, state, reset=None):
     return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, n, keep, steps)
 
 def backward(params, cache, dlogits, dstate):
-    """Back-propagation through time: the lines of forward in reverse order, each differentiated.
-
-    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
-    after the last step. Returns the gradients of the parameters and of the incoming state.
-    """
+    """The lines of forward in reverse order; arguments and results as in rnn-numpy.py."""
     Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
     inputs, h, n, keep, steps = cache
     (M, S, B), H = dlogits.shape, len(Whh)
@@ -255,13 +233,9 @@ SOLUTIONS["deallocation"] = '''
 MODEL = "wiping-dnc"
 
 def usage(f, wr_, u_, ww_):
-    """Usage: u = (u_ + ww_ - u_ ww_) psi, with the retention psi = prod over r of (1 - f_r wr_r_).
-
-    A location is used once written to; a read head's free gate can free what the head has read.
-    f: (B, R); wr_: (B, R, N); u, u_, ww_, psi: (B, N). Returns u, psi and back.
-    """
+    """Usage as in dnc-numpy.py; returns u, psi and back, which takes a gradient of psi, too."""
     f = f[:, :, None]
-    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors of the heads before r
+    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors before head r's
     for r in range(kept.shape[1]):
         before.append(before[r] * kept[:, r])
     psi = before[-1]
@@ -283,10 +257,7 @@ def wipe(M_, psi):
     return M_ * psi[:, :, None], back
 
 def memory(xi, M_, u_, p_, L_, wr_, ww_):
-    """One step of the memory, from the interface vector xi to the read vectors r.
-
-    Returns r, the state after the step, in the order of the arguments, and back.
-    """
+    """One step of the memory as in dnc-numpy.py, but for wipe."""
     kr, kw, v, e, f, ga, gw, pi, interface_back = interface(xi, wr_.shape[1], M_.shape[2])
     u, psi, usage_back = usage(f, wr_, u_, ww_)
     a, allocation_back = allocation(u)
@@ -324,30 +295,29 @@ class Failure(Exception):
 
 
 def pieces(source):
-    """The statements at the top level that have a name, by name: (first line, line after, text)."""
-    lines, found = source.splitlines(keepends=True), {}
+    """What has a name at the top level, the docstring included: name -> (first, last line)."""
+    found = {}
     for node in ast.parse(source).body:
-        name = ("docstring" if isinstance(node, ast.Expr) else
-                node.targets[0].id if isinstance(node, ast.Assign) and
-                isinstance(node.targets[0], ast.Name) else getattr(node, "name", None))
-        if name and name not in found:
-            found[name] = (node.lineno - 1, node.end_lineno,
-                           "".join(lines[node.lineno - 1:node.end_lineno]))
+        target = getattr(node, "targets", [node])[0]
+        name = getattr(target, "id", getattr(target, "name", None))
+        found.setdefault("the docstring" if isinstance(node, ast.Expr) else name,
+                         (node.lineno - 1, node.end_lineno))
     return found
 
 
-def apply(source, solution, script="the script"):
+def apply(source, solution, script):
     """The source of the script with the solution's pieces in their places."""
-    there, lines, new, text = pieces(source), source.splitlines(keepends=True), {}, ""
-    for name, (*_, piece) in pieces(solution).items():
-        if name in NEW:                                 # goes before the next one
-            text += piece + "\n\n"
-        elif name in there:
-            new[name], text = text + piece, ""
-        else:
-            raise Failure(f"{script} has no {name} any more: this solution is of another version")
-    for name in sorted(new, key=lambda name: -there[name][0]):         # from below: numbers stay
-        lines[there[name][0]:there[name][1]] = new[name]
+    lines, old, new, text = source.splitlines(True), pieces(source), {}, ""
+    for name, (first, last) in pieces(solution).items():
+        text += "".join(solution.splitlines(True)[first:last])
+        if name in NEW:                                 # stands before the next one
+            text += "\n\n"
+            continue
+        if name not in old:
+            raise Failure(f"{script} has no {name}: this solution is for another version of it")
+        new[name], text = text, ""
+    for name in sorted(new, key=old.get, reverse=True):         # from below, so that numbers stay
+        lines[slice(*old[name])] = [new[name]]
     return "".join(lines)
 
 
@@ -361,14 +331,15 @@ def main(argv):
     """Run the command line; returns the exit status."""
     try:
         if len(argv) != 2 or argv[0] not in SOLUTIONS:
-            raise Failure(f"name an exercise ({', '.join(SOLUTIONS)}) and a file to write")
+            raise Failure(f"usage: solutions.py {'|'.join(SOLUTIONS)} FILE")
+        source = solved(argv[0])
         with open(argv[1], "x", encoding="utf-8", newline="\n") as file:
-            file.write(solved(argv[0]))
+            file.write(source)
         return 0
     except FileExistsError:
-        message = f"{argv[1]} exists, and is left as it is: give another name"
+        message = f"{argv[1]} exists: give another name"
     except OSError as e:
-        message = f"{e.filename}: {e.strerror}"
+        message = f"{e.filename or argv[1]}: {e.strerror}"
     except Failure as e:
         message = str(e)
     print("solutions.py:", " ".join(message.split()), file=sys.stderr)

@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import types
 import zlib
 
@@ -116,12 +117,13 @@ def main():
         status = script.main(sys.argv[2:], sharing_train(script, comm, MPI))
     except SystemExit as e:                         # --help
         status = e.code
-    finally:                                        # a traceback ends all, too
-        if status in (1, 2, 141):
-            if comm.rank > 0:
-                time.sleep(1)                       # worker 0 ends the job before, if it fails too
-                print(f"worker {comm.rank}: {sys.stderr.getvalue()}", file=errors, flush=True)
-            comm.Abort(status)
+    except BaseException:                           # a mistake in the script ends all, too
+        traceback.print_exc()
+    if status in (1, 2, 141):
+        if comm.rank > 0:
+            time.sleep(1)                           # worker 0 ends the job before, if it fails too
+            print(f"worker {comm.rank}: {sys.stderr.getvalue()}", file=errors, flush=True)
+        comm.Abort(status)                          # the others would wait for ever
     return status
 
 

@@ -2,12 +2,12 @@
 """Draw learning curves from the logs that the scripts write with --fname.
 
     pip install -r pictures/requirements.txt
-    python rnn-numpy.py --fname rnn.tsv                                                 and so on, on the same text; then
+    python rnn-numpy.py --fname rnn.tsv             and so on, on the same text; then
     python pictures/curves.py rnn.tsv lstm.tsv dnc.tsv --out curves.png
 
-Two panels: bits per character against the characters that were trained on, and against seconds. What the network has
-learnt from so far (the running average of its training loss) is thin and dashed; what counts, the held-out text, has
-markers. One colour for each file, which gives the curve its name.
+Two panels: bits per character (BPC) against the characters trained on, and against seconds. The
+running average of the training loss is thin and dashed; held-out text has markers. One colour for
+each file, whose name names the curve.
 """
 import argparse
 import math
@@ -15,36 +15,31 @@ import os
 import re
 import sys
 
-COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"  # colour-blind-safe (Okabe and Ito)
-MARKERS = "osD^vPX"                                         # and not by colour alone
+# colours for colour-blind eyes (Okabe and Ito), and not by colour alone
+COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"
+MARKERS = "osD^vPX"
 
 
 class Failure(Exception):
     """What the user reads instead of a traceback, in one line."""
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Like its base, but an error is one line."""
-
-    def error(self, message):
-        raise Failure(f"{message} (see --help)")
-
-
 def read_log(path):
-    """The rows of a log as columns: characters, seconds, training BPC, held-out BPC (nan where there was no check).
+    """The rows of a log as columns: characters, seconds, training BPC, held-out BPC (or nan).
 
-    Each start of a script adds a line of # with its sizes, and rows that count iterations. Characters are iterations *
-    batch * window, where these may change from one start to the next; so a row adds to the latest one before it that
-    has fewer iterations. Where the iterations go back, a row of nan parts the curve.
+    Each start of a script adds a line of # with its sizes, and rows that count iterations.
+    Characters are iterations * batch * window, where these may change from one start to the next:
+    a row adds to the latest one before it that has fewer iterations. Where the iterations go back,
+    a row of nan parts the curve.
     """
     rows, number, per_iteration = [], 0, None
-    done = [(0, 0)]                                         # iterations and characters, row by row
+    done = [(0, 0)]                                     # iterations and characters, row by row
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.startswith("#"):
-                    sizes = dict(re.findall(r"(\w+)=(\S+?):?\s", line))
-                    per_iteration = int(sizes["batchsize"]) * int(sizes["seqlength"]) * int(sizes.get("workers", 1))
+                    sizes = dict(re.findall(r"(\w+)=(\S+)", line))
+                    per_iteration = int(sizes["batchsize"]) * int(sizes["seqlength"])
                     continue
                 iteration, seconds, training, heldout, _ = map(float, line.split("\t"))
                 before, characters = next(row for row in reversed(done) if row[0] < iteration)
@@ -69,15 +64,17 @@ def draw(logs):
     fig = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
     axes, names = fig.subplots(1, 2, sharey=True), []
     for k, (name, (characters, seconds, training, heldout)) in enumerate(logs):
-        colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-        names.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=name))
+        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)],
+                 "markersize": 5}
+        names.append(Line2D([], [], **style, label=name))
         for ax, x in zip(axes, (characters, seconds)):
-            ax.plot(x, training, color=colour, linestyle="--", linewidth=0.8)
-            checks = [(a, b) for a, b in zip(x, heldout) if b == b or a != a]      # nan: no check, but nan in x parts the curve
-            ax.plot(*zip(*checks or [(math.nan, math.nan)]), color=colour, marker=marker, markersize=5, linewidth=1.6,
+            ax.plot(x, training, color=style["color"], linestyle="--", linewidth=0.8)
+            # nan in heldout: no check; but nan in x parts the curve
+            checks = [(a, b) for a, b in zip(x, heldout) if b == b or a != a]
+            ax.plot(*zip(*checks or [(math.nan, math.nan)]), **style, linewidth=1.6,
                     markevery=max(1, len(checks) // 15))
-    for ax, title, unit in zip(axes, ("what a character teaches", "what a second teaches"),
-                               ("characters trained on", "seconds since the start, checks included")):
+    for ax, title, unit in zip(axes, ("per character", "per second"), (
+            "characters trained on", "seconds since the start, checks included")):
         ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
         ax.set_xlabel(unit)
         ax.set_xlim(0)
@@ -85,8 +82,10 @@ def draw(logs):
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x else "0")
     axes[0].set_ylabel("bits per character (BPC), lower is better")
-    kinds = [Line2D([], [], color="#555555", linewidth=1.6, marker="o", markersize=5, label="held-out text"),
-             Line2D([], [], color="#555555", linewidth=0.8, linestyle="--", label="training, running average")]
+    kinds = [Line2D([], [], color="#555555", marker="o", markersize=5, linewidth=1.6,
+                    label="held-out text"),
+             Line2D([], [], color="#555555", linewidth=0.8, linestyle="--",
+                    label="training, running average")]
     for text in axes[1].legend(handles=names + kinds, frameon=False, fontsize=9).get_texts():
         text.set_parse_math(False)
     return fig
@@ -94,18 +93,23 @@ def draw(logs):
 
 def main(argv=None):
     """Run the command line; returns the exit status."""
-    p = OneLineParser(description=__doc__.splitlines()[0], allow_abbrev=False,
-                      epilog="matplotlib is needed: pip install -r pictures/requirements.txt")
-    p.add_argument("logs", metavar="LOG", nargs="+", help="log of a script, as --fname writes it; its name names the curve")
-    p.add_argument("--out", metavar="FILE.png", required=True, help="the picture; .svg and .pdf are possible, too")
+    def error(message):
+        raise Failure(f"{message} (see --help)")
+    p = argparse.ArgumentParser(
+        description="Draw learning curves from the logs that the scripts write with --fname.",
+        epilog="matplotlib is needed: pip install -r pictures/requirements.txt", allow_abbrev=False)
+    p.error = error
+    p.add_argument("logs", metavar="LOG", nargs="+", help="as --fname writes it; names its curve")
+    p.add_argument("--out", metavar="FILE.png", required=True, help="or .svg, or .pdf")
     try:
         args = p.parse_args(argv)
         if os.path.isdir(args.out) or not os.path.isdir(os.path.dirname(args.out) or "."):
             raise Failure(f"cannot write {args.out}: it is a folder, or its folder is not there")
-        picture = draw([(os.path.splitext(os.path.basename(path))[0], read_log(path)) for path in args.logs])
+        names = [os.path.splitext(os.path.basename(path))[0] for path in args.logs]
+        picture = draw(list(zip(names, map(read_log, args.logs))))
         try:
             picture.savefig(args.out)
-        except (OSError, ValueError) as e:                  # no room, no such format
+        except (OSError, ValueError) as e:              # no room, no such format
             raise Failure(f"cannot write {args.out}: {e}")
         return 0
     except ImportError:

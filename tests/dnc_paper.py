@@ -14,7 +14,7 @@ from the paper, dnc-numpy.py does, too:
     controller   one LSTM layer, with the cell of the article that these scripts follow; no bias but
                  bh and by
     interface    the pieces of the paper's matrix for the interface vector xi have a name each
-    cosine       EPSILON under the square roots: a row or key of zeros is similar to nothing, not 0/0
+    cosine       EPSILON under the square roots: rows or keys of zeros resemble nothing, not 0/0
     allocation   u is taken as EPSILON + (1 - EPSILON) u: the product's gradient stays finite
     free list    DELTA more for each next location: equal usages are taken in their order; DELTA is
                  1e-6 in single precision
@@ -38,8 +38,8 @@ def oneplus(z):
 
 
 def softmax(z):
-    """softmax(z)[i] = e^z[i] / Σ_j e^z[j]; the same for z less its maximum, which cannot overflow"""
-    e = [math.exp(z_i - max(z)) for z_i in z]
+    """softmax(z)[i] = e^z[i] / Σ_j e^z[j]"""
+    e = [math.exp(z_i - max(z)) for z_i in z]       # the same for z less its maximum: no overflow
     return [e_i / sum(e) for e_i in e]
 
 
@@ -77,7 +77,7 @@ def output(params, h, r):
 # Interface parameters -----------------------------------------------------------------------------
 
 def interface(params, h):
-    """ξ_t = W_ξ h_t = [k^r; β^r; k^w; β^w; e; v; f; g^a; g^w; π], each piece brought to its range"""
+    """ξ_t = W_ξ h_t = [k^r; β^r; k^w; β^w; e; v; f; g^a; g^w; π], each in its range"""
     R, W = len(params["Whbr"]), len(params["Whw"])
     rows, modes = times(params["Whr"], h), times(params["Whp"], h)
     return {"k_r": [rows[r * W:(r + 1) * W] for r in range(R)],             # read keys

@@ -42,7 +42,7 @@ def zero_state(model, sizes, B, dtype=float):
 
 
 def random_params(model, sizes, rng, scale=None, dtype=float):
-    """Normal parameters of this scale; None: the initial ones. The DNC's interface gets weights three
+    """Normal parameters of this scale; None: the initial ones. Those of the DNC's interface are three
     times as large: h_t is below 1, and gates, modes and strengths should leave the middle."""
     if scale is None:
         params = model.init_params(rng, M, None, *sizes)
@@ -54,19 +54,27 @@ def random_params(model, sizes, rng, scale=None, dtype=float):
 
 def random_case(name, B=2, S=4, scale=0.7, sizes=None, reset=None, windows=4, model=None,
                 dtype=float):
-    """All that forward and backward take. The state is what so many windows before have left."""
+    """All that forward and backward take, read-only. The state is what so many windows left."""
     model, sizes = model or load(name), sizes or SIZES[name]
     rng = np.random.default_rng([B, S, windows, *sizes])
-    params, state = random_params(model, sizes, rng, scale, dtype), zero_state(model, sizes, B, dtype)
+    params = random_params(model, sizes, rng, scale, dtype)
+    state = zero_state(model, sizes, B, dtype)
     for _ in range(windows):
         state = model.forward(params, rng.integers(M, size=(S, B)), state)[1]
 
     def normal(shape):
         return rng.standard_normal(shape).astype(dtype)
-    return types.SimpleNamespace(
-        name=name, model=model, sizes=sizes, params=params, state=state, reset=reset,
+    case = types.SimpleNamespace(
+        name=name, model=model, params=params, state=state, reset=reset,
         inputs=rng.integers(M, size=(S, B)), targets=rng.integers(M, size=(S, B)),
         dlogits=normal((M, S, B)), dstate={key: normal(s.shape) for key, s in state.items()})
+    for key, value in vars(case).items():
+        for array in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+        if isinstance(value, dict):
+            setattr(case, key, types.MappingProxyType(value))
+    return case
 
 
 def complex_step(function, x):

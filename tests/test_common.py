@@ -13,9 +13,8 @@ from loading import ROOT, load
 
 SCRIPTS = common.SCRIPTS
 PYTHON = sorted(path.name for path in ROOT.glob("*.py"))    # dnc-debug.py too
-BLOCKS = {"rnn-numpy.py": ["imports", "learning", "text", "scoring and sampling", "checkpoints",
-                           "training", "command line"]}
-BLOCKS["lstm-numpy.py"] = BLOCKS["dnc-numpy.py"] = ["imports", "LSTM cell", *BLOCKS["rnn-numpy.py"][1:]]
+ALL = ["learning", "text", "scoring and sampling", "checkpoints", "training", "command line"]
+BLOCKS = {name: ["imports", *["LSTM cell"] * (name != "rnn-numpy.py"), *ALL] for name in SCRIPTS}
 scripts, python = (pytest.mark.parametrize("name", names) for names in (SCRIPTS, PYTHON))
 
 
@@ -40,7 +39,7 @@ def test_common_blocks_are_equal():
     assert list(differences()) == []
 
 
-@pytest.mark.parametrize("name, block", [(name, block) for name in SCRIPTS for block in BLOCKS[name]])
+@pytest.mark.parametrize("name, block", [(key, block) for key in SCRIPTS for block in BLOCKS[key]])
 def test_a_changed_block_is_seen_and_copied(name, block, tmp_path, monkeypatch):
     for script in SCRIPTS:
         shutil.copy(ROOT / script, tmp_path)
@@ -62,7 +61,7 @@ def test_a_changed_block_is_seen_and_copied(name, block, tmp_path, monkeypatch):
 
 @python
 def test_source(name):
-    """PEP 723's header, which `uv run` reads; NumPy and the standard library; lines of 100 columns."""
+    """PEP 723's header, which `uv run` reads; NumPy and the standard library; 100 columns."""
     source = read(name)
     header = '# /// script\n# requires-python = ">=3.10"\n# dependencies = ["numpy>=1.26"]\n# ///\n'
     assert source.count("# /// script") == source.count(header) == 1
@@ -79,9 +78,9 @@ import numpy as np
 def look():
     signals = [signal.getsignal(s) for s in sorted(signal.valid_signals())]
     environment = {key: os.environ[key] for key in os.environ if not key.endswith("_THREADS")}
-    return (np.geterr(), np.get_printoptions(), signals, random.getstate(), os.getcwd(), sys.argv[:],
-            repr(np.random.get_state()), threading.active_count(), sys.path[:], warnings.filters[:],
-            sys.stdout, sys.stderr, environment)
+    return (np.geterr(), np.get_printoptions(), signals, random.getstate(), os.getcwd(),
+            sys.argv[:], repr(np.random.get_state()), threading.active_count(), sys.path[:],
+            warnings.filters[:], sys.stdout, sys.stderr, environment)
 before = look()
 runpy.run_path(sys.argv[1], run_name="not_main")
 assert look() == before
@@ -91,7 +90,8 @@ assert look() == before
 @scripts
 def test_importing_does_nothing(name, tmp_path):
     shutil.copy(ROOT / name, tmp_path)
-    done = subprocess.run([sys.executable, "-B", "-c", LOOK, name], cwd=tmp_path, capture_output=True)
+    command = [sys.executable, "-B", "-c", LOOK, name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert os.listdir(tmp_path) == [name]
 
@@ -104,7 +104,7 @@ def test_requirements():
 
 H, M, N, W, R, B = 5, 7, 6, 4, 3, 2
 GATED = {"Wxh": (4 * H, M), "Whh": (4 * H, H), "Why": (M, H), "bh": (4 * H, 1), "by": (M, 1)}
-SHAPES = {                      # sizes; the article's names and shapes: (to, from), biases are columns
+SHAPES = {                      # sizes; the article's names, shapes (to, from); biases are columns
     "rnn-numpy.py": ((H,), {**GATED, "Wxh": (H, M), "Whh": (H, H), "bh": (H, 1)}, {"h": (B, H)}),
     "lstm-numpy.py": ((H,), GATED, {"h": (B, H), "c": (B, H)}),
     "dnc-numpy.py": (
@@ -118,8 +118,8 @@ SHAPES = {                      # sizes; the article's names and shapes: (to, fr
 
 @scripts
 def test_parameters_and_state(name, model=None):
-    """Weights: 0.01 times normal numbers; with init, the same numbers times init over the root of the
-    number of inputs. Biases: 0, but 1 for the forget gate."""
+    """Weights: 0.01 times normal numbers; with init, the same times init over the root of the number
+    of inputs. Biases: 0, but 1 for the forget gate."""
     sizes, shapes, state = SHAPES[name]
     model = model or load(name)
     assert model.param_shapes(M, *sizes) == shapes and model.state_shapes(B, *sizes) == state
@@ -133,5 +133,5 @@ def test_parameters_and_state(name, model=None):
         times = 1 if key[0] == "b" else 200 if key == "Wxh" else 200 / p.shape[1] ** 0.5
         np.testing.assert_allclose(larger[key], times * p, rtol=1e-12)
     forget = name != "rnn-numpy.py"
-    bh = [float(forget and 2 * H <= row < 3 * H) for row in range(len(params["bh"]))]     # i, o, f, g
+    bh = [float(forget and 2 * H <= row < 3 * H) for row in range(len(params["bh"]))]
     assert params["bh"][:, 0].tolist() == bh and not params["by"].any()

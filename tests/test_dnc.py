@@ -1,5 +1,5 @@
-"""The DNC: dnc_paper.py against examples worked out by hand, networks whose weights were set by hand,
-and memories at their limits: empty, full or worn, gates at 0 and 1, endless runs. There all values
+"""The DNC: dnc_paper.py against examples worked out by hand, networks with weights set by hand, and
+memories at their limits: empty, full or worn, gates at 0 and 1, endless runs. There all values
 and gradients are finite, weightings are weightings, and NumPy has nothing to warn of."""
 import itertools
 import math
@@ -33,7 +33,7 @@ ONE, TWO, LAST, NONE = [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]
 W_W, P, L = [0.5, 0.25, 0.0], [0.2, 0.3, 0.4], [[0, 0.1, 0.2], [0.3, 0, 0.4], [0.5, 0.4, 0]]
 CHAIN = written(0, 1, 2)[0]
 BY_HAND = [                                     # function, arguments, result, tolerance
-    *((paper.sigmoid, [z], p, 1e-9) for z, p in [(-1e4, 0), (-math.log(3), 0.25), (0, 0.5), (1e4, 1)]),
+    *((paper.sigmoid, [z], p, 1e-9) for z, p in [(-1e4, 0), (-math.log(3), 1 / 4), (1e4, 1)]),
     *((paper.oneplus, [z], x, 1e-9) for z, x in [
         (-1e4, 1), (0, 1 + math.log(2)), (math.log(math.e - 1), 2), (1e4, 10001)]),
     (paper.softmax, [[1e4, 1e4 + math.log(3), -1e4]], [0.25, 0.75, 0], 1e-9),
@@ -70,8 +70,8 @@ BY_HAND = [                                     # function, arguments, result, t
     (written, [0, 1, 2], ([NONE, ONE, TWO, NONE], LAST), 0),
     (written, [0, 1, 2, 0], ([LAST, NONE, TWO, NONE], ONE), 0),
     (written, [1, 1], ([NONE] * 4, TWO), 0),                                # no link to itself
-    *((paper.forward_weighting, [CHAIN, w], f, 0) for w, f in [(ONE, TWO), (TWO, LAST), (LAST, NONE)]),
-    *((paper.backward_weighting, [CHAIN, w], b, 0) for w, b in [(LAST, TWO), (TWO, ONE), (ONE, NONE)]),
+    *((paper.forward_weighting, [CHAIN, w], f, 0) for w, f in zip([ONE, TWO, LAST], [TWO, LAST, NONE])),
+    *((paper.backward_weighting, [CHAIN, w], b, 0) for w, b in zip([ONE, TWO, LAST], [NONE, ONE, TWO])),
     (paper.link_matrix, [L, W_W, P], [[0, 0.175, 0.3], [0.125, 0, 0.4], [0.25, 0.3, 0]], 1e-9),
     (paper.precedence_weighting, [P, W_W], [0.55, 0.325, 0.1], 1e-9),
     (paper.precedence_weighting, [P, [0, 0, 0]], P, 0),                     # nothing written
@@ -92,7 +92,7 @@ def test_interface_is_cut_into_the_right_pieces():
     params = {name: [[next(number) / 10] for _ in range(n)] for name, n in rows.items()}
     xi = paper.interface(params, [1.0])
     modes = np.exp([0, 0.1, 0.2]) / np.exp([0, 0.1, 0.2]).sum()            # each head's, 0.1 apart
-    expected = {"k_r": np.arange(6).reshape(2, 3) / 10, "k_w": [0.6, 0.7, 0.8], "v": [0.9, 1.0, 1.1],
+    expected = {"k_r": np.arange(6).reshape(2, 3) / 10, "k_w": [0.6, 0.7, 0.8], "v": [0.9, 1, 1.1],
                 "e": [paper.sigmoid(z) for z in (1.2, 1.3, 1.4)], "g_a": paper.sigmoid(1.7),
                 "f": [paper.sigmoid(z) for z in (1.5, 1.6)], "g_w": paper.sigmoid(1.8),
                 "beta_r": [paper.oneplus(1.9), paper.oneplus(2.0)], "beta_w": paper.oneplus(2.1),
@@ -147,7 +147,7 @@ def test_two_steps_with_all_parameters_zero(forward):
     _, state = forward(params, np.array([[2]]), state)
     u = ww * (1 - 0.5 / 12) ** 2
     assert state["u"][0] == close(u, abs=1e-6)
-    ww2 = 0.5 * (0.5 * u[3] ** np.array([3, 2, 0, 1]) * (1 - u) + 0.5 / 4)  # 1 has 1e-6 more than 2, 3
+    ww2 = 0.5 * (0.5 * u[3] ** np.array([3, 2, 0, 1]) * (1 - u) + 0.5 / 4)  # 1: 1e-6 more
     assert state["ww"][0] == close(ww2, abs=2e-6)
     assert state["L"][0] == close(np.outer(ww2, ww) * (1 - np.eye(4)), abs=2e-6)
     assert state["p"][0] == close((1 - ww2.sum()) * ww + ww2, abs=2e-6)
@@ -157,7 +157,7 @@ def test_two_steps_with_all_parameters_zero(forward):
 def test_a_machine_that_recites_by_following_its_links(forward):
     """s, a, b, c are written to free locations; q finds s by content; n reads on, p reads back."""
     alphabet, sizes, on = "sabcqnp", (8, 6, 4, 1), 1 / math.tanh(1)     # a unit that is on: tanh(1)
-    s, n, p, always = 0, 5, 6, 7                        # hidden units: one a character, one always on
+    s, n, p, always = 0, 5, 6, 7                        # hidden units: a character each
     params = zero_params(7, sizes)
     params["bh"][:16], params["bh"][16:24] = 20, -20                    # i = o = 1, f = 0
     params["Wxh"][24:31], params["bh"][24 + always] = 20 * np.eye(7), 20    # g: which character
@@ -268,7 +268,7 @@ def test_memories_and_keys(memory, keys, R, dtype):
 @pytest.mark.parametrize("R", [1, 2, 3])
 @pytest.mark.parametrize("begin", ["zero", "full", "worn"])
 def test_saturated_gates_and_extreme_strengths(begin, R, dtype):
-    """All gates at 0 or 1, in all combinations, with each read mode alone; strengths of 1e4 and 1."""
+    """All gates at 0 or 1, in all combinations, with each read mode alone; strengths 1e4 and 1."""
     params, zero, rng = start(R, dtype)
     worn = DNC.forward(params, rng.integers(M, size=(20, 2)), zero)[1]
     drive(params, "Whbr", [1e4, -1e4, 1e4][:R])
@@ -278,7 +278,8 @@ def test_saturated_gates_and_extreme_strengths(begin, R, dtype):
         for name, z in zip(gates, at):
             drive(params, name, z)
         drive(params, "Whp", np.tile(200 * np.eye(3)[mode], R))
-        after = survive(params, {"zero": zero, "full": full(zero, rng), "worn": worn}[begin], rng, 3)
+        state = {"zero": zero, "full": full(zero, rng), "worn": worn}[begin]
+        after = survive(params, state, rng, S=3)
         assert abs(after["h"] @ np.concatenate([params[name] for name in gates]).T).min() >= 100
 
 

@@ -46,8 +46,8 @@ STEPS = {"rnn-numpy.py": rnn_step, "lstm-numpy.py": lstm_step, "dnc-numpy.py": d
 def literal(name, params, inputs, state, reset=None):
     """As forward: the logits and the state after, stream by stream and step by step."""
     p = {key: value.tolist() for key, value in params.items()}
-    (S, B), logits, afters = inputs.shape, [], []
-    for b in range(B):
+    logits, afters = [], []
+    for b in range(inputs.shape[1]):
         current, y = {key: value[b].tolist() for key, value in state.items()}, []
         for k in inputs[:, b].tolist():
             if k == reset:
@@ -61,7 +61,7 @@ def literal(name, params, inputs, state, reset=None):
 
 
 def assert_follows(model, name, params, state, rng, lengths, reset=None):
-    """The script and the literal equations agree over windows that go on from each other's state."""
+    """Script and literal equations agree over windows, each going on from its own state."""
     ours, theirs, B = state, state, len(state["h"])
     for number, S in enumerate(lengths):
         inputs = rng.integers(M, size=(S, B))
@@ -72,7 +72,7 @@ def assert_follows(model, name, params, state, rng, lengths, reset=None):
             assert a.shape == b.shape and a.dtype == np.float64 and np.isfinite(a).all()
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
         for values in (*ours.values(), *theirs.values()):
-            values[number % B] = 0                          # this stream starts anew, the others go on
+            values[number % B] = 0                          # this stream starts anew
 
 
 @models
@@ -90,7 +90,7 @@ STARTS = ["zero", "equal usages", "nearly unused", "full", "in use"]
 
 def dnc_start(rng, kind, B, sizes):
     """A state to start from."""
-    (H, N, W, R), state = sizes, zero_state(DNC, sizes, B)
+    state, (N, W) = zero_state(DNC, sizes, B), sizes[1:3]
     if kind != "zero":
         state["u"][:] = {"equal usages": 0.5, "nearly unused": 1e-7 * rng.random((B, N)), "full": 1,
                          "in use": rng.random((B, N))}[kind]
@@ -124,11 +124,14 @@ def test_dnc_is_the_papers(sizes, weights, kind, model=DNC):
     assert_follows(model, "dnc-numpy.py", params, state, rng, (6, 1, 8))
 
 
-@pytest.mark.parametrize("dtype, noise, apart", [(np.float32, 7e-7, 7e-6), (np.float64, 7e-10, 7e-9)])
+TIES = [(np.float32, 7e-7, 7e-6), (np.float64, 7e-10, 7e-9)]         # delta is between the two
+
+
+@pytest.mark.parametrize("dtype, noise, apart", TIES)
 @pytest.mark.parametrize("used", [0, 1e-3, 0.5, 1])
 def test_rounding_does_not_choose_between_equal_usages(used, dtype, noise, apart, model=DNC):
-    """They are sorted by location; what is truly apart is sorted by usage, also in single precision,
-    and usages below EPS are, too. The order shows in a: all locations behind are v times less free."""
+    """They are sorted by location; what is truly apart is sorted by usage, usages below EPS, too. The
+    order shows in a: locations behind one that is used v are v times less free."""
     rng, N = np.random.default_rng(1), 6
     for order in (np.arange(N), rng.permutation(N)):
         usage = np.full((40, N), used) + noise * rng.random((40, N))
@@ -212,7 +215,7 @@ def trained(name, **changes):
 
 
 def log_softmax(name, run, ids):
-    """log p(the next character) after each of ids, read in one window from zero state: (steps, M)."""
+    """log p(the next character) after each of ids, read from zero state: (steps, M)."""
     logits = load(name).forward(run.params, np.array(ids)[:, None],
                                 zero_state(load(name), run.sizes, 1), run.reset_id)[0][:, :, 0].T
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -222,8 +225,8 @@ def log_softmax(name, run, ids):
 @pytest.mark.parametrize("held", [1, 63, 64, 1000, 64 * 25, 64 * 25 + 1, 3333])
 @pytest.mark.parametrize("reset", [None, 2])
 def test_held_out_score(name, held, reset):
-    """Each character of the tail counts once, in 64 segments; the first may have none before it. With
-    a reset, a segment begins behind the next reset character, and reads that first."""
+    """Each character of the tail counts once, in 64 segments; a text's first has none before it. With
+    a reset, a segment begins behind the next reset character, which it reads first."""
     start = 50 if held % 2 else 0
     run = trained(name, tail=start, reset_id=reset)
     run.ids = np.random.default_rng(held).integers(M, size=start + held).astype(np.uint8)

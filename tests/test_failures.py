@@ -64,12 +64,11 @@ def test_number(script, name, kind):
         pytest.skip("of the DNC alone")
     refused, taken = map(str.split, KINDS[kind])
     for value in refused:
-        assert f"--{name}" in script.train("--iters 1", f"--{name}", value, status=2).stderr or (
-            name == "val")
+        assert f"--{name}" in script.train("--iters 1", f"--{name}", value, status=2).stderr
     for value in taken:
         flags = f"--iters 1 --check_interval 1 --sample_length 3 --{name} {value}"
         done = script.train(flags, status=None)
-        assert done.returncode == (value == "1e30" and name in ("lr", "init"))
+        assert done.returncode == 0 or value == "1e30" and "finite" in done.stderr
 
 
 BYTES = r"\d{1,3}(,\d{3}){3,} bytes"
@@ -296,7 +295,7 @@ def test_hostile_checkpoint(rnn, saved_rnn, make):
     try:
         for flags in "--iters 0 --sample_length 5", "--data text.txt --iters 1 --check_interval 0":
             error = rnn.run("--load b.npz " + flags, status=2).stderr
-            assert re.search(rf"b\.npz|{BYTES}|too short|--reset", error)
+            assert re.search(rf"b\.npz|{BYTES}|too short|--reset|--val", error)
         assert tracemalloc.get_traced_memory()[1] < 30e6
     finally:
         tracemalloc.stop()
@@ -387,10 +386,8 @@ def test_numbers_that_are_not_finite_end_the_run(script, saved, change, flags):
     assert "finite in iteration 4" in error and "--lr" in error and saved.read_bytes() == before
 
 
-@pytest.mark.parametrize("flags", ["--init 1e300", "--init 1e300 --fp64", "--init 1e30"])
-def test_initial_weights_that_overflow(script, flags):
-    error = script.train(f"--iters 9 {flags}", status=1, python=["-W", "error"]).stderr
-    assert "--init" in error
+def test_initial_weights_that_overflow(script):
+    assert "--init" in script.train("--iters 9 --init 1e300", status=1, python=["-W", "error"]).stderr
 
 
 def test_sample_of_weights_that_overflow(rnn, saved_rnn):
@@ -472,7 +469,7 @@ def test_save_over_what_this_run_does_not_continue(rnn):
 
 
 @pytest.mark.parametrize("flag", ["--save", "--fname"])
-@pytest.mark.parametrize("target", ["folder", "nowhere/file.npz", "text.txt/file.npz"])
+@pytest.mark.parametrize("target", ["folder", "nowhere/file", "text.txt/file"])
 def test_target_that_cannot_be_written(rnn, flag, target):
     """Noticed before the training; a read-only folder is in test_disk.py."""
     (rnn.folder / "folder").mkdir()
@@ -534,8 +531,11 @@ def test_kills_leave_a_checkpoint_that_loads(rnn):
     """SIGKILL at random moments of runs that do nothing but save: the next run goes on."""
     rng, last = random.Random(), 1
     rnn.train(f"--iters 1 {SAVING}")
-    for _ in range(8):
+    for n in range(8):
+        before = os.stat(rnn.folder / "a.npz").st_ino
         with rnn.start(f"{SAVING} --load a.npz") as process:
+            while n % 2 and os.stat(rnn.folder / "a.npz").st_ino == before:
+                time.sleep(0.001)                           # until it has saved
             time.sleep(rng.uniform(0, 0.05))
             process.kill()
         run = rnn.module.load(str(rnn.folder / "a.npz"))
@@ -546,32 +546,23 @@ def test_kills_leave_a_checkpoint_that_loads(rnn):
         assert len(left) <= 1 and all(re.fullmatch(r"a(\.best)?\.npz\.\w+\.tmp", n) for n in left)
         for name in left:
             (rnn.folder / name).unlink()
-    assert last > 8
+    assert last > 1
 
 
 @posix
 def test_two_runs_that_save_to_one_path(rnn):
     """One whole checkpoint remains, and nothing else: neither writes into the other's file."""
-    with rnn.start(f"{SAVING} --lr 1e-5 --hidden 30") as one:
-        for path in rnn.folder.glob("a*.npz"):              # the other one is to start beside it
-            path.unlink()
-        with contextlib.ExitStack() as stack:
-            while True:
-                with contextlib.suppress(AssertionError):   # one saved again before the other looked
-                    two = stack.enter_context(rnn.start(f"{SAVING} --hidden 20"))
-                    break
-                for path in rnn.folder.glob("a*.npz"):
-                    path.unlink(missing_ok=True)
-            for _ in range(50):
-                with contextlib.suppress(FileNotFoundError):
-                    assert rnn.module.load(str(rnn.folder / "a.npz")).hidden in (20, 30)
-                time.sleep(0.01)
-            for process, hidden in ((one, 30), (two, 20)):
-                process.terminate()
-                assert process.wait(60) == 143 and process.stderr.read() == ""
-                assert rnn.module.load(str(rnn.folder / "a.npz")).hidden == hidden or (
-                    process is one)
-    assert names(rnn.folder) <= {"text.txt", "a.npz", "a.best.npz"}
+    rnn.train(f"--iters 1 {SAVING}")
+    start = f"{SAVING} --load a.npz --lr"
+    with rnn.start(f"{start} 1e-5") as one, rnn.start(f"{start} 1e-6") as two:
+        for _ in range(50):
+            assert rnn.module.load(str(rnn.folder / "a.npz")).lr in (0.05, 1e-5, 1e-6)
+            time.sleep(0.01)
+        for process in one, two:
+            process.terminate()
+            assert process.wait(60) == 143 and process.stderr.read() == ""
+    assert rnn.module.load(str(rnn.folder / "a.npz")).lr == 1e-6
+    assert names(rnn.folder) == {"text.txt", "a.npz", "a.best.npz"}
 
 
 # Signals ------------------------------------------------------------------------------------------
@@ -731,7 +722,7 @@ def test_terminal_that_cannot_show_the_text(rnn):
     out = rnn.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30",
                     env=env).stdout
     assert out.isascii() and r"\xe4" in out and r"\u6f22" in out
-    assert r"\xe9.txt" in rnn.train("--iters 1 --data é.txt", env=env, status=2).stderr
+    assert r"\udcc3\udca9.txt" in rnn.train("--data é.txt", env=env, status=2).stderr
 
 
 def test_a_name_that_steers_a_terminal(rnn):

@@ -1,4 +1,4 @@
-"""Where PyTorch is present: forward, loss, gradients and Adagrad against its own, in double precision.
+"""Where PyTorch is present: forward, loss, gradients and Adagrad against its own, in double.
 
 The DNC is the paper's equations once more, by other means than dnc_paper.py's.
 """
@@ -99,7 +99,8 @@ def test_model(name, network, B, S, sizes, scale, windows):
                          *((grads[key], p[key].grad) for key in p),
                          *((before[key], state[key].grad) for key in state)]:
         theirs = theirs.detach().numpy()
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11 * max(abs(theirs).max(), 1e-5))
+        atol = 1e-11 * max(abs(theirs).max(), 1e-5)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=atol)
 
 
 def test_adagrad():

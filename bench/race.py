@@ -1,0 +1,253 @@
+"""The one way to time in this folder: sides in turn, on the same cores, with equal losses.
+
+A side is a script or the same model in another library. Each lives in a process of its own, pinned
+to the first n cores, and only one works at a time: A B C A B C ..., so whatever else the machine
+does hits all of them. An iteration goes from the text to the loss read back: window, forward, loss,
+backward, Adagrad. All sides have the same text and windows, sizes, learning rate and precision
+(single; the article's way: double). Imports and compilation are not timed.
+
+Before it is timed, a peer must show the losses of the script on four windows, from the same
+weights, with carried state, a stream that is reset, and an update after each window, so gradients
+count, too. If it does not, the bench stops. Of three draws of weights the best counts: where two
+usages of a DNC lie within rounding of each other, allocation may sort them either way.
+"""
+import importlib
+import importlib.util
+import math
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STORY = ROOT / "data" / "gull-rock.txt"
+FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
+LSTM = ("64/128/25", "16/32/25", "32/128/50", "64/256/50")      # the default comes first
+SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("16/128/25/16/16/2", "16/32/25/16/16/2",
+                                            "32/128/50/32/32/4")}
+PEERS = {"torch": ("torch", "peers_torch"), "jax": ("jax", "peers_jax"),    # side: (library, file)
+         "article": ("numpy", "article_way")}
+TOLERANCE = 1e-5                # of a loss, relative: single precision, after three updates
+
+
+def sides(model, wanted):
+    """The script and those of the wanted peers that have this model and are installed."""
+    return ["numpy", *(name for name in wanted if importlib.util.find_spec(PEERS[name][0])
+                       and (name, model) != ("article", "dnc"))]
+
+
+def race(model, size, names, threads, turns, seconds, *flags):
+    """All sides in turn: {side: [(char/s, peak MiB) of each turn]}."""
+    flags = [*(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))), *flags]
+    pin(threads)                                        # what is started from here on inherits it
+    reference, runners = Side("numpy", model, 1, flags), {}
+    try:
+        for name in names:
+            if name != "numpy":
+                runners[name] = Side(name, model, threads, flags)
+                order = "usual" if (name, model) == ("torch", "lstm") else "losses"
+                compare(name, runners[name].order("losses"), reference.order(order))
+            else:
+                runners[name] = reference if threads == 1 else Workers(model, threads, flags)
+        results = {name: [] for name in names}
+        for turn in range(turns + 1):                   # the first one compiles and warms up
+            for name, runner in runners.items():
+                time.sleep(0.1)                         # threads of the side before may still spin
+                answer = runner.order(seconds if turn else min(seconds, 0.2))
+                if turn:
+                    results[name].append(answer)
+    finally:
+        for runner in {reference, *runners.values()}:
+            runner.close()
+    return results
+
+
+def pin(threads, cores=sorted(getattr(os, "sched_getaffinity", lambda _: [])(0))):
+    """Run on the first cores only; where the system cannot pin, anywhere."""
+    if cores:
+        os.sched_setaffinity(0, cores[:threads])
+
+
+def compare(name, losses, expected):
+    """End the bench if a side computes other losses."""
+    worst = [max(abs(loss / other - 1) for loss, other in zip(*draw))
+             for draw in zip(losses, expected)]
+    if not min(worst) < TOLERANCE:
+        sys.exit(f"{name} computes other losses: {losses} for {expected}")
+    print(f"{name}: same losses, to {min(worst):.0e}", file=sys.stderr)
+
+
+class Side:
+    """A side in a process of its own, which sleeps between two orders."""
+
+    def __init__(self, name, model, threads, flags):
+        context = multiprocessing.get_context("spawn")
+        self.name, (self.pipe, pipe) = name, context.Pipe()
+        self.process = context.Process(target=serve, args=(pipe, name, model, threads, flags),
+                                       daemon=True)
+        self.process.start()
+        pipe.close()
+
+    def order(self, order):
+        """Losses to compare, or what a turn of so many seconds gives."""
+        try:
+            self.pipe.send(order)
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            sys.exit(f"the process of {self.name} has ended")
+
+    def close(self):
+        self.pipe.close()
+        self.process.join()
+
+
+class Workers:
+    """The script on several cores: parallel/train.py, started for each turn."""
+
+    def __init__(self, model, count, flags):
+        if not shutil.which("mpirun"):
+            sys.exit("several cores take mpirun: pip install -r parallel/requirements.txt")
+        script = [sys.executable, str(ROOT / f"{model}-numpy.py"), *flags, "--check_interval=0"]
+        self.command = ["mpirun", "-n", str(count), script[0], str(ROOT / "parallel" / "train.py"),
+                        *script[1:]]
+        _, _, bpc = self.run(self.command, "--iters=2")
+        _, _, alone = self.run(script, "--iters=2")
+        if abs(bpc - alone) > 2e-4:                     # the log has four digits
+            sys.exit(f"{count} workers compute another loss: {bpc} for {alone}")
+        options = dict(flag.split("=") for flag in flags)
+        self.characters = int(options["--batchsize"]) * int(options["--seqlength"])
+
+    def run(self, command, *flags):
+        """Seconds, iterations and BPC of the last line of progress."""
+        env = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **os.environ}
+        out = subprocess.run([*command, *flags], env=env, check=True, text=True,
+                             stdout=subprocess.PIPE).stdout
+        return map(float, re.findall(r"0: (\S+) s, iter (\d+), (\S+) BPC", out)[-1])
+
+    def order(self, seconds):
+        spent, iterations, _ = self.run(self.command, f"--timelimit={seconds}")
+        return iterations * self.characters / spent, math.nan
+
+    def close(self):
+        pass
+
+
+# In the process of a side -------------------------------------------------------------------------
+
+def serve(pipe, name, model, threads, flags):
+    """Answer orders until the pipe is closed. Nothing has imported NumPy before."""
+    for variable in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS":
+        os.environ[variable] = str(threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if threads == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    racer = Racer(name, model, flags)
+    with racer.script.np.errstate(all="ignore"):        # as in main() of the scripts
+        while True:
+            try:
+                order = pipe.recv()
+            except EOFError:
+                return
+            if isinstance(order, str):
+                pipe.send(racer.losses(order == "usual"))
+            else:
+                pipe.send((racer.train(order), peak_memory()))
+
+
+class Racer:
+    """A side: the script's run, and the peer if it is one. Both read the text by the script."""
+
+    def __init__(self, name, model, flags):
+        spec = importlib.util.spec_from_file_location(model, ROOT / f"{model}-numpy.py")
+        self.script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.script)
+        self.run = run = self.script.begin(self.script.parse(flags))
+        self.fresh = {key: p.copy() for key, p in run.params.items()}
+        self.lr, self.peer = run.lr, None
+        if name != "numpy":
+            peer = importlib.import_module(PEERS[name][1])
+            self.peer = getattr(peer, model.upper())(run)
+            run.ids = run.ids.astype(self.script.np.int64)          # as libraries index
+            run.state = {"kept": self.script.np.ones(run.batchsize, run.dtype)}
+        self.load(self.fresh, 0, self.lr)
+
+    def load(self, params, mem, lr):
+        """Take these weights, this value for all accumulators, zero state."""
+        run = self.run
+        run.lr, run.position[:], run.jumps[:] = lr, len(run.ids), 0
+        if self.peer:
+            return self.peer.load(params, mem, lr)
+        for name, p in params.items():
+            run.params[name][:], run.mem[name][:] = p, mem
+        run.state = self.script.zero_state(run, run.batchsize)
+
+    def iterate(self):
+        """One iteration, from the text to the loss read back; returns it in bits per character."""
+        if not self.peer:
+            return self.script.iterate(self.run, self.script.gradients)
+        inputs, targets = self.script.next_window(self.run)
+        kept = self.run.state["kept"]                   # next_window has put 0 where a stream jumps
+        loss = self.peer.learn(inputs, targets, kept)
+        kept[:] = 1
+        return loss / math.log(2)
+
+    def losses(self, usual):
+        """Those of four windows, for three draws of weights.
+
+        Weights are so large that each part of the model shows in the loss. Accumulators start at 1:
+        a first step would be the sign of the gradient, often noise. Windows have at most 25 steps:
+        over hundreds of them rounding grows.
+        """
+        own, S = getattr(self.script, "lstm_cell", None), self.run.seqlength
+        self.script.lstm_cell = self.usual_cell if usual else own
+        self.run.seqlength = min(25, S)
+        losses = [self.four(self.script.np.random.default_rng(seed)) for seed in range(3)]
+        self.script.lstm_cell, self.run.seqlength = own, S
+        self.load(self.fresh, 0, self.lr)
+        return losses
+
+    def four(self, rng):
+        """The losses of four windows from random weights."""
+        weights = {name: rng.standard_normal(p.shape).astype(p.dtype) * p.shape[1] ** -0.5
+                   * (1 if name in ("Whh", "Why", "bh", "by") else 4)
+                   for name, p in self.fresh.items()}
+        self.load(weights, 1, 0.01)
+        losses = [self.iterate(), self.iterate()]
+        self.run.position[0] = len(self.run.ids)        # the first stream jumps
+        return [*losses, self.iterate(), self.iterate()]
+
+    def usual_cell(self, a, c_):
+        """c = g i + f c_,  h = o tanh(c): the cell of nn.LSTM in the place of the script's."""
+        H, np = c_.shape[1], self.script.np
+        i, o, f = (self.script.sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
+        g = np.tanh(a[:, 3 * H:])
+        c = g * i + f * c_
+        shown = np.tanh(c)
+
+        def back(dh, dc):
+            dc = dc + dh * o * (1 - shown * shown)
+            return np.concatenate([dc * g * i * (1 - i), dh * shown * o * (1 - o),
+                                   dc * c_ * f * (1 - f), dc * i * (1 - g * g)], axis=1), dc * f
+        return o * shown, c, back
+
+    def train(self, seconds):
+        """Characters per second, after a moment that brings code and data back into the caches."""
+        for limit in 0.05 * seconds, seconds:
+            begin, iterations, spent = time.perf_counter(), 0, 0.0
+            while spent < limit:
+                self.iterate()
+                iterations, spent = iterations + 1, time.perf_counter() - begin
+        return iterations * self.run.batchsize * self.run.seqlength / spent
+
+
+def peak_memory():
+    """The most memory that this process has held, in MiB (Linux; nan elsewhere)."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:
+        return math.nan
+    return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) / 1024
