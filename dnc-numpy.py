@@ -753,7 +753,8 @@ def load(path):
         run.state = group(state_shapes(B, *run.sizes), run.dtype, -big, big, "state_")
         vars(run).update(group({"position": (B,), "jumps": (B,)}, np.int64, 0, 2**62))
         for name, kind in COUNTERS.items():
-            setattr(run, name, group({name: ()}, kind, 0, 2**62)[name].item())
+            high = 2**62 if kind is int else sys.float_info.max
+            setattr(run, name, group({name: ()}, kind, 0, high)[name].item())
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
         raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
@@ -841,8 +842,11 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
 def log(run, *columns):
     """Append a line to the file of --fname."""
     if run.fname:
-        with open(run.fname, "a", encoding="utf-8") as file:
-            print(*columns, sep="\t", file=file)
+        try:
+            with open(run.fname, "a", encoding="utf-8") as file:
+                print(*columns, sep="\t", file=file)
+        except OSError as e:
+            raise Failure(f"cannot write {run.fname}: {e.strerror or e}", 1)
 
 
 def report(run, stop, shown=""):
@@ -915,7 +919,8 @@ def begin(given):
     run = types.SimpleNamespace(**{name: default for name, (*_, default, _) in FLAGS.items()})
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
-        vars(run).update(vars(load(given["load"])), init=None, fp64=run.dtype == np.float64)
+        vars(run).update(vars(load(given["load"])))
+        run.init, run.fp64 = None, run.dtype == np.float64
         for name in (*SIZES, "batchsize", "init", "fp64", *["reset"] * bool(run.reset),
                      *["seed"] * (given.get("iters") != 0)):
             if given.get(name, getattr(run, name)) != getattr(run, name):
@@ -981,10 +986,13 @@ def check_targets(run, changed):
     targets = files(run.save) if run.save and run.iters else []
     own = run.load and any(os.path.exists(f) and os.path.samefile(f, run.load) for f in targets)
     for path in filter(os.path.lexists, targets):
+        advice = f"continue it by --load {path}, or give --save another name"
         if changed or not own or not os.path.isfile(path):
-            raise Failure(f"{path} exists, and {changed or 'this run does not continue it'}: "
-                          f"continue it by --load {path}, or give --save another name")
-        load(path)                                      # fails if it is another model's
+            raise Failure(f"{path} exists, and {changed or 'this run does not continue it'}: {advice}")
+        try:
+            load(path)
+        except Failure as e:                            # a text, or another model's
+            raise Failure(f"{e.args[0]}: {advice}")
     try:
         for path in targets[:1]:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()

@@ -7,8 +7,9 @@
 
 One process, the workers, and PyTorch with as many threads take turns, A B C A B C ..., on the same
 cores, so whatever else the machine does hits all of them. Figures are medians of the turns; × is
-the median of the ratios of the turns that belong together. An iteration goes from the text to the
-loss read back. PyTorch must first show the losses of the script; bench/race.py says how.
+the median of the ratios of the turns that belong together: how many times as fast the workers are.
+ms is the time of one of their iterations, from the text to the loss read back; kB is the message
+that it sums. PyTorch must first show the losses of the script; bench/race.py says how.
 """
 import argparse
 import contextlib
@@ -104,9 +105,8 @@ def main():
         sys.exit("this takes mpi4py and mpirun: pip install -r parallel/requirements.txt")
     n = args.workers
     race.pin(n)
-    print(f"| model | B/H/S (/N/W/R) | 1 process, char/s | {n} workers | × | "
-          f"PyTorch, {n} threads | × | ms an iteration | message, kB |", "|---|---|" + "--:|" * 7,
-          sep="\n", flush=True)
+    print(f"| model | B/H/S (/N/W/R) | 1 process | {n} workers | × | PyTorch | × | ms | kB |",
+          "|---|---|" + "--:|" * 7, sep="\n", flush=True)
     for model in args.models:
         kind = SIZES[model][0].count("/")
         for size in [s for s in args.sizes or SIZES[model] if s.count("/") == kind]:

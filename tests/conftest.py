@@ -56,6 +56,11 @@ def load_module(path):
     return module
 
 
+class Stream(io.StringIO):
+    """As IPython's, for %run in a notebook: without reconfigure, and without a file."""
+    fileno = property()
+
+
 @dataclasses.dataclass
 class Script:
     """One of the scripts, and the folder in which it runs; text.txt is there."""
@@ -105,9 +110,8 @@ class Script:
 
     def main(self, flags):
         """Call main() in this process: warnings are errors, and handlers of signals come back."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-        numbers, before = (signal.SIGINT, signal.SIGTERM), os.getcwd()
-        handlers = [signal.getsignal(number) for number in numbers]
+        out, err, before = Stream(), Stream(), os.getcwd()
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         os.chdir(self.folder)
         try:
             with (unittest.mock.patch.object(sys, "argv", [str(self.path)]),
@@ -115,13 +119,11 @@ class Script:
                   warnings.catch_warnings()):
                 warnings.simplefilter("error")
                 status = self.module.main(flags)
-        except SystemExit as e:                             # of --help
-            status = e.code or 0
         finally:
             os.chdir(before)
-        assert handlers == [signal.getsignal(number) for number in numbers]
-        out, err = (stream.buffer.getvalue().decode() for stream in (out, err))
-        return types.SimpleNamespace(returncode=status, stdout=out, stderr=err)
+        assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return types.SimpleNamespace(returncode=status, stdout=out.getvalue(),
+                                     stderr=err.getvalue())
 
     def train(self, flags="", *more, **options):
         """Run with the flags of a small model."""

@@ -42,8 +42,8 @@ def zero_state(model, sizes, B, dtype=float):
 
 
 def random_params(model, sizes, rng, scale=None, dtype=float):
-    """Normal parameters of this scale; None: the initial ones. Those of the DNC's interface are three
-    times as large: h_t is below 1, and gates, modes and strengths should leave the middle."""
+    """Normal parameters of this scale; None: the initial ones. The DNC's interface has three times
+    larger ones: h_t is below 1, and gates, modes and strengths should leave the middle."""
     if scale is None:
         params = model.init_params(rng, M, None, *sizes)
     else:

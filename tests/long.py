@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 
@@ -33,8 +32,8 @@ import test_disk
 import test_failures
 import test_fetch
 import test_text
-from conftest import ENVIRONMENT, MODELS, ROOT, Script, arrays, names, some_text
-from test_failures import SAVING, Evil, at_most, declared, everything, npy, packed
+from conftest import ENVIRONMENT, MODELS, Script, arrays, names, some_text
+from test_failures import SAVING, at_most, everything, mutations
 from test_resume import assert_same, without_times
 
 MIB = 2**20
@@ -144,34 +143,6 @@ def disk(table, args):
                         range(0, len(good), 1024), limited)
 
 
-def spoilt(array):
-    """Ways to spoil an array of a checkpoint: what -> another array, or the bytes of an .npy."""
-    flat = array.reshape(-1)
-    ways = {"one more": np.append(flat, flat[:1]), "one axis more": array[None], "empty": flat[:0],
-            "object": np.array([Evil()], object), "text": np.array("\x1b[2J"),
-            "complex": np.ones(array.shape, complex), "negative": np.array(array.size * [-1]),
-            "bytes swapped": array.astype(array.dtype.newbyteorder()),
-            "structured": np.zeros(array.shape, [("\x1b", "f4")]),
-            "many declared": declared((10**10,)), "negative shape": declared((-1,))}
-    if array.dtype.kind == "f":
-        for value in np.nan, np.inf, -np.inf:
-            ways[str(value)] = array.copy()
-            ways[str(value)].flat[array.size // 2] = value
-    if array.ndim > 1 and array.shape[0] != array.shape[1]:
-        ways["transposed"] = array.T.copy()
-    return ways
-
-
-def mutations(held):
-    """Checkpoints with one array missing, or spoilt: (what, bytes of the file)."""
-    raw = {name: npy(array) for name, array in held.items()}
-    for name in held:
-        yield f"{name} missing", packed((f"{key}.npy", raw[key]) for key in raw if key != name)
-        for what, value in spoilt(held[name]).items():
-            changed = {**raw, name: value if isinstance(value, bytes) else npy(value)}
-            yield f"{name}: {what}", packed((f"{key}.npy", changed[key]) for key in changed)
-
-
 def hostile(table, args):
     """Files that are no checkpoint any more. What is taken has to be what was saved, to the bit."""
     tried = 0
@@ -250,19 +221,6 @@ def text(table, args):
         table.tally("text", f"{model}: {what}", [None], trial)
 
 
-def flags(table, args):
-    """Sizes that cannot fit, in processes of their own under a limit of 1 GiB."""
-    for model in MODELS:
-        with fresh(model) as script:
-            def size(case):
-                error = script.train(f"--iters 1 --{case[0]} {case[1]}", status=2, python=STRICT,
-                                     preexec_fn=at_most(AS=1 << 30)).stderr
-                return "with the bytes named" if " bytes" in error else "otherwise"
-            sizes = [*script.module.SIZES, "batchsize", "seqlength"]
-            table.tally("flags", f"{model}: sizes of 10^9, 10^12, 10^30",
-                        itertools.product(sizes, (10**9, 10**12, 10**30)), size)
-
-
 CIRCUMSTANCES = {
     "again": {}, "a Turkish locale": {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "tr"},
     "the C locale without UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
@@ -293,27 +251,6 @@ def determinism(table, args):
             for one, other in zip(got[2:], expected[2:]):
                 assert_same(one, other)
         table.tally("determinism", f"{model} {precision}: {python[-40:]}", CIRCUMSTANCES, same)
-
-
-def debug(table, args):
-    """dnc-debug.py: Ctrl-C at any moment of its work."""
-    command = [sys.executable, *STRICT, "-u", ROOT / "dnc-debug.py", "--timelimit", "1000"]
-
-    def interrupted(seconds):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, env=ENVIRONMENT, **pipes) as process:
-            try:
-                process.stdout.readline()
-                drain = threading.Thread(target=process.stdout.read)
-                drain.start()
-                time.sleep(seconds)
-                process.send_signal(signal.SIGINT)
-                assert process.wait(60) == 130 and process.stderr.read() == b""
-                drain.join()
-            finally:
-                process.kill()
-    moments = [random.uniform(0, 3) for _ in range(args.kills // 5)]
-    table.tally("debug", "Ctrl-C", moments, interrupted)
 
 
 def fetch(table, args):
@@ -426,11 +363,11 @@ def soak(table, args):
 def mutants(table, args):
     """Mistakes in the models: tests/mutants.py lists what no test sees."""
     import mutants as engine
-    table.row("mutants", "tests/mutants.py", 1, engine.main(["--every", str(args.every)]))
+    table.row("mutants", "tests/mutants.py", 1, engine.main([str(args.every)]))
 
 
 PARTS = {part.__name__: part for part in (
-    kill, disk, hostile, text, flags, determinism, debug, fetch, numbers, soak, mutants)}
+    kill, disk, hostile, text, determinism, fetch, numbers, soak, mutants)}
 
 
 def main():

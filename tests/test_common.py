@@ -118,8 +118,8 @@ SHAPES = {                      # sizes; the article's names, shapes (to, from);
 
 @scripts
 def test_parameters_and_state(name, model=None):
-    """Weights: 0.01 times normal numbers; with init, the same times init over the root of the number
-    of inputs. Biases: 0, but 1 for the forget gate."""
+    """Weights: 0.01 times normal numbers; with init, the same times init over the root of the
+    number of inputs. Biases: 0, but 1 for the forget gate."""
     sizes, shapes, state = SHAPES[name]
     model = model or load(name)
     assert model.param_shapes(M, *sizes) == shapes and model.state_shapes(B, *sizes) == state

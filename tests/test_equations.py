@@ -130,7 +130,7 @@ TIES = [(np.float32, 7e-7, 7e-6), (np.float64, 7e-10, 7e-9)]         # delta is 
 @pytest.mark.parametrize("dtype, noise, apart", TIES)
 @pytest.mark.parametrize("used", [0, 1e-3, 0.5, 1])
 def test_rounding_does_not_choose_between_equal_usages(used, dtype, noise, apart, model=DNC):
-    """They are sorted by location; what is truly apart is sorted by usage, usages below EPS, too. The
+    """They are sorted by location; what is truly apart is sorted by usage, also below EPS. The
     order shows in a: locations behind one that is used v are v times less free."""
     rng, N = np.random.default_rng(1), 6
     for order in (np.arange(N), rng.permutation(N)):
@@ -147,6 +147,10 @@ def test_rounding_does_not_choose_between_equal_usages(used, dtype, noise, apart
 
 
 # Streams ------------------------------------------------------------------------------------------
+
+def keyed(seed, *key):
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
 
 def streams(B, S, length, seed=4, tail=None):
     """A run that has not begun, over a text in which every character is its own position."""
@@ -170,8 +174,7 @@ def test_streams_read_in_order_and_jump_alone(length, tail, S):
             if follows:
                 assert inputs[0, b] == last[b]
             else:
-                rng = np.random.default_rng([4, 1, b, jumps[b]])
-                assert inputs[0, b] == rng.integers(tail - S)
+                assert inputs[0, b] == keyed(4, 1, b, jumps[b]).integers(tail - S)
                 jumps[b] += 1
             starts = not follows or inputs[0, b] // S % 80 == 0
             assert all((value[b] == (not starts)).all() for value in run.state.values())
@@ -225,8 +228,8 @@ def log_softmax(name, run, ids):
 @pytest.mark.parametrize("held", [1, 63, 64, 1000, 64 * 25, 64 * 25 + 1, 3333])
 @pytest.mark.parametrize("reset", [None, 2])
 def test_held_out_score(name, held, reset):
-    """Each character of the tail counts once, in 64 segments; a text's first has none before it. With
-    a reset, a segment begins behind the next reset character, which it reads first."""
+    """Each character of the tail counts once, in 64 segments; a text's first has none before it.
+    With a reset, a segment begins behind the next reset character, which it reads first."""
     start = 50 if held % 2 else 0
     run = trained(name, tail=start, reset_id=reset)
     run.ids = np.random.default_rng(held).integers(M, size=start + held).astype(np.uint8)
@@ -252,11 +255,11 @@ def test_held_out_score(name, held, reset):
 @pytest.mark.parametrize("prime, reset", [("a", None), ("edabc", None), ("edabc", 1)])
 def test_sample(name, temperature, prime, reset):
     """Each character is the one at which the cumulative probability passes the random number."""
-    run, sample = trained(name, prime=prime, sample_length=300, reset_id=reset), load(name).sample
+    run, sample = trained(name, prime=prime, sample_length=150, reset_id=reset), load(name).sample
     run.temperature = temperature
     text = sample(run, GO)
-    assert len(text) == 300 and text == sample(run, GO)
-    ids, rng = [run.vocab.index(c) for c in prime + text], np.random.default_rng([9, 2, 40])
+    assert len(text) == 150 and text == sample(run, GO)
+    ids, rng = [run.vocab.index(c) for c in prime + text], keyed(9, 2, 40)
     logs = log_softmax(name, run, ids[:-1])[len(prime) - 1:]
     for log_p, drawn in zip(logs, ids[len(prime):], strict=True):
         if temperature == 0:

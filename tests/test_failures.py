@@ -18,7 +18,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from conftest import CONTROL, MODELS, arrays, edit, names, posix, some_text
+from conftest import (
+    CONTROL, MODELS, ROOT, arrays, edit, load_module, names, posix, some_text)
 
 try:
     import resource
@@ -53,7 +54,6 @@ NUMBERS = {                                                 # flag: kind
 
 
 def test_every_numeric_flag_is_in_the_table():
-    from conftest import ROOT, load_module
     flags = load_module(ROOT / "dnc-numpy.py").FLAGS
     assert {name for name, (kind, *_) in flags.items() if kind is not str} == NUMBERS.keys()
 
@@ -181,16 +181,32 @@ def changed(name, value):
     return change
 
 
-def at(index, value):
-    """For changed: one number replaced."""
-    def set_one(array):
-        array.flat[index] = value
-        return array
-    return set_one
+def spoilt(array):
+    """Ways to spoil an array of a checkpoint: what -> another array, or the bytes of an .npy."""
+    flat = array.reshape(-1)
+    ways = {"one more": np.append(flat, flat[:1]), "one axis more": array[None], "empty": flat[:0],
+            "object": np.array([Evil()], object), "text": np.array("\x1b[2J"),
+            "complex": np.ones(array.shape, complex), "negative": np.full(array.shape, -1),
+            "bytes swapped": array.astype(array.dtype.newbyteorder()),
+            "structured": np.zeros(array.shape, [("\x1b", "f4")]),
+            "10^9 numbers declared": declared((10**9,)), "negative shape": declared((-1,))}
+    if array.dtype.kind == "f":
+        for value in -1, np.nan, np.inf, -np.inf:
+            ways[f"one {value}"] = array.copy()
+            ways[f"one {value}"].flat[array.size // 2] = value
+        ways["half precision"] = array.astype(np.float16)
+    if array.T.shape != array.shape:
+        ways["transposed"] = array.T.copy()
+    return ways
 
 
-def deflated(held):
-    return packed(((f"{key}.npy", npy(held[key])) for key in held), zipfile.ZIP_DEFLATED)
+def mutations(held):
+    """Checkpoints with one array missing, or spoilt: (what, bytes of the file)."""
+    raw = {name: npy(array) for name, array in held.items()}
+    for name in held:
+        yield f"{name} missing", packed((f"{key}.npy", raw[key]) for key in raw if key != name)
+        for what, value in spoilt(held[name]).items():
+            yield f"{name}: {what}", changed(name, value)(held)
 
 
 HOSTILE = {
@@ -199,67 +215,30 @@ HOSTILE = {
     "an .npy file": lambda held: npy(held["Wxh"]),
     "an empty archive": lambda held: packed([]),
     "foreign": lambda held: packed([("a.npy", npy(1))]),
-    "cut in half": lambda held: packed([(k, npy(held[k])) for k in held])[:5000],
-    "cut at the end": lambda held: but(list)(held)[:-1],
     "deflated bomb": lambda held: packed([("by.npy", bytes(10**8))], zipfile.ZIP_DEFLATED),
     "pickle": changed("by", npy(np.array([Evil()], object))),
     "pickle as a member": but(lambda m: [*m, ("by.pkl", b"cos\nmkdir\n(S'executed'\ntR.")]),
     "10^12 numbers declared": changed("by", declared((10**12, 1))),
-    "10^9 numbers declared": changed("by", declared((10**9, 1))),
     "10^9 numbers of a stranger": but(lambda m: [*m, ("stranger.npy", declared((10**9, 1)))]),
-    "negative shape": changed("by", declared((-1, 1))),
     "deep header": changed("by", npy_header("(" * 5000)),
     "long header": changed("by", declared((1,)).replace(b"}", b"}" + b" " * 60000)),
     "header of Python 2": changed("by", lambda by: declared(f"({len(by)}L, 1L)", by.tobytes())),
     "header of code": changed("by", npy_header("__import__('os').mkdir('executed')")),
-    "structured type": changed("by", np.zeros(3, [("\x1b[2J", "f4")])),
-    "missing member": but(lambda m: m[1:]),
     "name that steers a terminal": lambda held: packed([("\x1b[2J\x1b]0;x\x07.npy", npy(1))]),
-    "model of another name": changed("model", "\x1b[2J"),
-    "model that is a number": changed("model", 5),
     "model that is a list": changed("model", MODELS),
     "other sizes": changed("hidden", 9),
     "size 0": changed("hidden", 0),
     "size of 10^12": changed("hidden", 10**12),
     "size that is a fraction": changed("hidden", 8.0),
-    "size that is many": changed("hidden", [8, 8]),
     "size that is a flag": changed("hidden", "--help"),
     "batch of 10^12": changed("batchsize", 10**12),
     "window of 10^15": changed("seqlength", 10**15),
-    "wrong shape": changed("Wxh", lambda Wxh: Wxh.T),
-    "wrong type": changed("Wxh", lambda Wxh: Wxh.astype(np.float64)),
-    "wrong order of bytes": changed("Wxh", lambda Wxh: Wxh.astype(">f4")),
-    "half precision": lambda held: packed(
-        (f"{key}.npy", npy(a.astype(np.float16) if a.dtype == np.float32 else a))
-        for key, a in held.items()),
-    "NaN in the weights": changed("Whh", at(3, np.nan)),
-    "infinity in the weights": changed("Whh", at(3, np.inf)),
-    "minus infinity in the weights": changed("Whh", at(3, -np.inf)),
-    "infinity in the accumulator": changed("adagrad_by", at(0, np.inf)),
-    "NaN in the state": changed("state_h", at(0, np.nan)),
-    "infinity in the state": changed("state_h", at(0, np.inf)),
-    "negative accumulator": changed("adagrad_by", at(0, -1)),
-    "negative position": changed("position", at(1, -5)),
     "position that is a fraction": changed("position", lambda p: p + 0.5),
-    "negative jumps": changed("jumps", at(1, -5)),
-    "negative iteration": changed("iter", -1),
-    "iteration that is many": changed("iter", [1, 2]),
     "digest of bytes": changed("digest", np.zeros(32, np.uint8)),
-    "NaN as average": changed("smooth", np.nan),
-    "infinite average": changed("smooth", np.inf),
-    "negative seconds": changed("seconds", -1.0),
-    "NaN as the best": changed("best", np.nan),
-    "negative seed": changed("seed", -1),
-    "rate of 0": changed("lr", 0.0),
-    "infinite rate": changed("lr", np.inf),
-    "negative norm": changed("clip", -0.5),
     "share above 1": changed("val", 1.5),
-    "negative share": changed("val", -0.5),
     "reset of another text": changed("reset", "#"),
     "vocabulary with a double": changed("vocabulary", lambda v: v[[0, 0, *range(2, len(v))]]),
-    "vocabulary beyond Unicode": changed("vocabulary", at(-1, 0x110000)),
-    "vocabulary of nothing": changed("vocabulary", np.zeros(0, int)),
-    "vocabulary of one": changed("vocabulary", 65)}
+    "vocabulary beyond Unicode": changed("vocabulary", lambda v: v + 0x110000)}
 
 
 @pytest.fixture(scope="module")
@@ -324,10 +303,16 @@ def test_harmless_checkpoint(script, saved, make):
     assert everything(script.module.load(str(saved))) == expected
 
 
-@pytest.mark.parametrize("name", ["position", "Why", "adagrad_Whh", "state_h", "jumps", "seed"])
-def test_every_model_compares_arrays_with_its_sizes(script, saved, name):
-    edit(saved, **{name: np.append(arrays(saved)[name], 1)})
-    assert "a.npz" in script.run("--load a.npz --iters 0", status=2).stderr
+def test_arrays_that_are_missing_or_spoilt(script, saved):
+    """Refused with a Failure, or what is loaded is the same."""
+    module, expected = script.module, everything(script.module.load(str(saved)))
+    for what, content in mutations(arrays(saved)):
+        saved.write_bytes(content)
+        try:
+            assert everything(module.load(str(saved))) == expected, what
+        except module.Failure as e:
+            assert "a.npz is not a usable checkpoint: " in str(e)
+    assert names(script.folder) == {"a.npz", "text.txt"}, "code was run"
 
 
 def test_bit_flips_and_cuts(script, saved):
@@ -346,8 +331,7 @@ def test_bit_flips_and_cuts(script, saved):
 
 
 @posix
-@pytest.mark.parametrize("name", ["pickle", "deflated bomb", "10^12 numbers declared",
-                                  "10^9 numbers declared", "cut in half"])
+@pytest.mark.parametrize("name", ["pickle", "deflated bomb", "10^12 numbers declared"])
 def test_hostile_checkpoint_in_a_process(rnn, saved_rnn, name):
     """As above, but as a user runs it, and under a limit of memory."""
     (rnn.folder / "b.npz").write_bytes(HOSTILE[name](arrays(saved_rnn)))
@@ -615,11 +599,11 @@ def test_second_signal_ends_at_once(rnn):
         while True:
             os.write(write, bytes(1000))
     os.set_blocking(write, True)
-    with rnn.start("--save a.npz", stdout=write) as process:
+    with rnn.start("--fname log.tsv", stdout=write) as process:
         os.close(write)
-        while "a.npz" in names(rnn.folder):
-            pass
-        time.sleep(1)                                       # it fails only if this is too short
+        while "log.tsv" not in names(rnn.folder):           # it looks at its targets, and then
+            time.sleep(0.01)
+        time.sleep(1)                                       # it prints
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -636,15 +620,10 @@ def test_signal_in_a_check(rnn, monkeypatch, moment, left):
         signal.raise_signal(signal.SIGINT)
         return function(*args)
     monkeypatch.setattr(rnn.module, moment, interrupted)
-    before, out = os.getcwd(), io.StringIO()
-    os.chdir(rnn.folder)
-    try:
-        with contextlib.redirect_stdout(out):
-            assert rnn.module.main([*rnn.small, *"--iters 9 --check_interval 2 --val 0.5 --save "
-                                    "a.npz --sample_length 99".split()]) == 130
-    finally:
-        os.chdir(before)
-    assert ("held-out" in out.getvalue()) == left and len(out.getvalue()) < 400
+    done = rnn.main([*rnn.small, *"--iters 9 --check_interval 2 --val 0.5 --sample_length 99 "
+                     "--save a.npz".split()])
+    assert (done.returncode, done.stderr) == (130, "")
+    assert ("held-out" in done.stdout) == left and len(done.stdout) < 400
     assert arrays(rnn.folder / "a.npz")["iter"] == 3
 
 
@@ -684,27 +663,6 @@ def test_full_disk(rnn, saved_rnn):
         for flags in "--iters 3 --print_interval 1", "--load a.npz --iters 0 --sample_length 9":
             rnn.train(flags, status=1, stdout=full)
     assert "/dev/full" in rnn.train("--iters 3 --fname /dev/full", status=1, process=True).stderr
-
-
-@pytest.mark.parametrize("flags, status", [("--iters 2", 0), ("--iters 2 --lr 1e39", 1),
-                                           ("--iters x", 2)])
-def test_output_of_notebooks(rnn, monkeypatch, flags, status):
-    """IPython's streams have neither reconfigure nor a file."""
-    class Stream:
-        text = ""
-
-        def write(self, text):
-            self.text += text
-
-        def flush(self):
-            pass
-    out, err = Stream(), Stream()
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", out)
-        patch.setattr(sys, "stderr", err)
-        patch.chdir(rnn.folder)
-        assert rnn.module.main([*rnn.small, *flags.split()]) == status
-    assert err.text.count("\n") == (status > 0) and ("0: " in out.text) == (status == 0)
 
 
 @pytest.mark.parametrize("flags, status", [

@@ -1,7 +1,8 @@
 """Tests of data/fetch.py against a server on 127.0.0.1; nothing here needs the internet.
 
-The table in fetch.py is pointed at small texts that the server has. Most tests run main() in this process; those about
-signals, limits and terminals run it in another one, which patches the table in the same way.
+The table in fetch.py is pointed at small texts that the server has. Most tests run main() in this
+process; those about signals, limits and terminals run it in another one, which patches the table in
+the same way.
 """
 import bz2
 import contextlib
@@ -37,7 +38,8 @@ def some_text(length):
 
 
 ALICE, PLAYS, WIKI = some_text(20_000), some_text(150_000), some_text(30_000)
-PTB = {f"ptb.{part}.txt": some_text(length) for part, length in (("train", 9_000), ("valid", 4_000), ("test", 5_000))}
+PTB = {f"ptb.{part}.txt": some_text(length)
+       for part, length in (("train", 9_000), ("valid", 4_000), ("test", 5_000))}
 KINDS = ["alice29", "tinyshakespeare", "ptb", "text8", "enwik8"]
 
 
@@ -176,8 +178,10 @@ def patches(server):
     def sha256(text):
         return hashlib.sha256(text).hexdigest()
     return {
-        "alice29": dict(url=server.address("/cantrbry.tar.gz"), size=len(ALICE), text_sha256=sha256(ALICE)),
-        "tinyshakespeare": dict(url=server.address("/input.txt"), size=len(PLAYS), text_sha256=sha256(PLAYS)),
+        "alice29": dict(url=server.address("/cantrbry.tar.gz"), size=len(ALICE),
+                        text_sha256=sha256(ALICE)),
+        "tinyshakespeare": dict(url=server.address("/input.txt"), size=len(PLAYS),
+                                text_sha256=sha256(PLAYS)),
         "ptb": dict(url=server.address("/simple-examples.tgz"), size=10_000,
                     archive_md5=hashlib.md5(server.answers["/simple-examples.tgz"]).hexdigest()),
         "text8": dict(url=server.address("/text8.zip"), size=len(WIKI), text_sha256=sha256(WIKI)),
@@ -201,12 +205,14 @@ sys.exit(fetch.main(arguments))
 
 def command(server, *arguments, before=""):
     """The command that runs fetch.py's main in another process, after the statements `before`."""
-    return [sys.executable, "-c", WRAPPER, str(SCRIPT), json.dumps(patches(server)), before, *map(str, arguments)]
+    return [sys.executable, "-c", WRAPPER, str(SCRIPT), json.dumps(patches(server)), before,
+            *map(str, arguments)]
 
 
 def run(*arguments, **options):
     """That command, run to its end."""
-    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True,
+                          timeout=60)
 
 
 @pytest.fixture
@@ -221,7 +227,7 @@ def untouched(monkeypatch):
 
 @pytest.fixture
 def fetch(untouched, server):
-    """The module with its table pointed at the server; the signal handlers are put back afterwards."""
+    """The module with its table pointed at the server; signal handlers are put back afterwards."""
     module = untouched
     for name, patch in patches(server).items():
         module.SOURCES[name].update(patch)
@@ -286,8 +292,10 @@ def test_what_is_there_is_not_fetched_again(fetch, server, folder, capsys, name)
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("damage", [lambda text: text[:-1] + b"#", lambda text: text[:-1], lambda text: text + b"#",
-                                    lambda text: b""], ids=["changed", "shorter", "longer", "empty"])
+@pytest.mark.parametrize("damage",
+                         [lambda text: text[:-1] + b"#", lambda text: text[:-1],
+                          lambda text: text + b"#", lambda text: b""],
+                         ids=["changed", "shorter", "longer", "empty"])
 def test_a_wrong_file_is_replaced(fetch, server, folder, name, damage):
     for file in texts_of(name):
         fetch.main([name, "--out", str(folder)])
@@ -302,7 +310,8 @@ def test_replacing_is_atomic(fetch, folder):
     (folder / "alice29.txt").write_bytes(b"mine")
     os.link(folder / "alice29.txt", folder / "another name")
     assert fetch.main(["alice29", "--out", str(folder)]) == 0
-    assert listing(folder) == {**texts_of("alice29"), "another name": b"mine"}      # not written into: renamed over
+    # not written into: renamed over
+    assert listing(folder) == {**texts_of("alice29"), "another name": b"mine"}
 
 
 def test_a_missing_ptb_file_is_fetched(fetch, server, folder):
@@ -343,7 +352,8 @@ def test_the_default_folder_is_the_one_of_the_script(fetch, monkeypatch, folder,
 TAMPERED = {
     "alice29": ("/cantrbry.tar.gz", tgz(("alice29.txt", ALICE[:-1] + b"#"))),
     "tinyshakespeare": ("/input.txt", PLAYS[:-1] + b"#"),
-    "ptb": ("/simple-examples.tgz", ptb_tgz({**PTB, "ptb.test.txt": PTB["ptb.test.txt"][:-1] + b"#"})),
+    "ptb": ("/simple-examples.tgz",
+            ptb_tgz({**PTB, "ptb.test.txt": PTB["ptb.test.txt"][:-1] + b"#"})),
     "text8": ("/text8.zip", zipped(("text8", WIKI[:-1] + b"#"))),
     "enwik8": ("/enwik8.zip", zipped(("enwik8", WIKI[:-1]))),
 }
@@ -358,7 +368,8 @@ def test_a_tampered_text_leaves_all_as_it_was(fetch, server, folder, capsys, nam
         for file in texts_of(name):
             (folder / file).write_bytes(b"mine")
     before = listing(folder)
-    assert_refused(fetch.main([name, "--out", str(folder)]), capsys.readouterr(), name, "not the known one")
+    assert_refused(fetch.main([name, "--out", str(folder)]), capsys.readouterr(), name,
+                   "not the known one")
     assert listing(folder) == before
 
 
@@ -376,20 +387,26 @@ BAD_ARCHIVES = {
     "tar, path upwards": (*bad_tar(("../alice29.txt", ALICE)), "no plain file"),
     "tar, path up and down": (*bad_tar(("x/../alice29.txt", ALICE)), "no plain file"),
     "tar, absolute path": (*bad_tar(("/alice29.txt", ALICE)), "no plain file"),
-    "tar, symlink": (*bad_tar(("good", ALICE), link("alice29.txt", tarfile.SYMTYPE, "good")), "no plain file"),
-    "tar, hard link": (*bad_tar(("good", ALICE), link("alice29.txt", tarfile.LNKTYPE, "good")), "no plain file"),
+    "tar, symlink": (*bad_tar(("good", ALICE), link("alice29.txt", tarfile.SYMTYPE, "good")),
+                     "no plain file"),
+    "tar, hard link": (*bad_tar(("good", ALICE), link("alice29.txt", tarfile.LNKTYPE, "good")),
+                       "no plain file"),
     "tar, folder": (*bad_tar(link("alice29.txt", tarfile.DIRTYPE, "")), "no plain file"),
-    "tar, member too large": (*bad_tar(("alice29.txt", ALICE + b"#")), "20,001 bytes, expected at most 20,000"),
+    "tar, member too large": (*bad_tar(("alice29.txt", ALICE + b"#")),
+                              "20,001 bytes, expected at most 20,000"),
     "tar, cut off": ("alice29", "/cantrbry.tar.gz", tgz(("alice29.txt", ALICE))[:-100], "damaged"),
     "tar, not gzip": ("alice29", "/cantrbry.tar.gz", PLAYS, "damaged"),
     "tar, gzip of no tar": ("alice29", "/cantrbry.tar.gz", gzip.compress(PLAYS), "damaged"),
-    "tar, bz2": ("alice29", "/cantrbry.tar.gz", tgz(("alice29.txt", ALICE), pack=bz2.compress), "damaged"),
+    "tar, bz2": ("alice29", "/cantrbry.tar.gz", tgz(("alice29.txt", ALICE), pack=bz2.compress),
+                 "damaged"),
     "zip without the member": (*bad_zip(("text9", WIKI)), "no plain file text8"),
     "zip, path upwards": (*bad_zip(("../text8", WIKI)), "no plain file"),
     "zip, absolute path": (*bad_zip(("/text8", WIKI)), "no plain file"),
     "zip, folder": (*bad_zip(("text8/", b"")), "no plain file"),
-    "zip, member too large": (*bad_zip(("text8", WIKI + b"#")), "30,001 bytes, expected at most 30,000"),
-    "zip, a method without a bound": (*bad_zip(("text8", WIKI), method=zipfile.ZIP_BZIP2), "no plain file"),
+    "zip, member too large": (*bad_zip(("text8", WIKI + b"#")),
+                              "30,001 bytes, expected at most 30,000"),
+    "zip, a method without a bound": (*bad_zip(("text8", WIKI), method=zipfile.ZIP_BZIP2),
+                                      "no plain file"),
     "zip, cut off": ("text8", "/text8.zip", zipped(("text8", WIKI))[:-30], "damaged"),
     "zip, a flipped bit": ("text8", "/text8.zip", zipped(("text8", WIKI), method=zipfile.ZIP_STORED)
                            .replace(WIKI, WIKI[:-1] + b"#"), "damaged"),
@@ -410,7 +427,8 @@ def test_a_zip_that_is_a_symlink_is_not_followed(fetch, server, folder, capsys):
     info = zipfile.ZipInfo("text8")
     info.create_system, info.external_attr = 3, 0o120777 << 16
     server.answers["/text8.zip"] = zipped((info, str(folder / "secret")))
-    assert_refused(fetch.main(["text8", "--out", str(folder)]), capsys.readouterr(), "not the known one")
+    assert_refused(fetch.main(["text8", "--out", str(folder)]), capsys.readouterr(),
+                   "not the known one")
     assert listing(folder) == {"secret": WIKI}
 
 
@@ -434,7 +452,8 @@ def test_a_tar_bomb_is_not_unpacked(fetch, server, folder, capsys):
 
 def test_a_zip_bomb_that_lies_about_its_size_is_not_unpacked(fetch, server, folder, capsys):
     honest = zipped(("text8", bytes(30_000_000)))
-    server.answers["/text8.zip"] = honest.replace((30_000_000).to_bytes(4, "little"), (1_000).to_bytes(4, "little"))
+    server.answers["/text8.zip"] = honest.replace((30_000_000).to_bytes(4, "little"),
+                                                  (1_000).to_bytes(4, "little"))
     assert peak(lambda: fetch.main(["text8", "--out", str(folder)])) < 10_000_000
     assert_refused(2, capsys.readouterr())
     assert listing(folder) == {}
@@ -444,7 +463,8 @@ def test_a_zip_bomb_that_lies_about_its_size_is_not_unpacked(fetch, server, fold
 
 def test_a_truncated_body(fetch, server, folder, capsys):
     server.answers["/input.txt"] = truncated
-    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(), "cut off", "149,999")
+    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(),
+                   "cut off", "149,999")
     assert listing(folder) == {}
 
 
@@ -453,36 +473,43 @@ def test_a_body_larger_than_expected(fetch, server, folder, capsys, length):
     fetch.SOURCES["tinyshakespeare"]["download"] = len(PLAYS) - 1
     if not length:
         server.answers["/input.txt"] = endless
-    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(), "more than the 149,999")
+    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(),
+                   "more than the 149,999")
     assert listing(folder) == {}
 
 
 def test_a_page_that_is_not_there(fetch, server, folder, capsys):
     del server.answers["/input.txt"]
-    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(), "404", "/input.txt")
+    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(),
+                   "404", "/input.txt")
     assert listing(folder) == {}
 
 
 def test_nobody_listens(fetch, folder, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))             # bound, but not listening: a connection is refused
-        fetch.SOURCES["alice29"]["url"] = f"http://127.0.0.1:{free.getsockname()[1]}/cantrbry.tar.gz"
-        assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(), "127.0.0.1")
+        port = free.getsockname()[1]
+        fetch.SOURCES["alice29"]["url"] = f"http://127.0.0.1:{port}/cantrbry.tar.gz"
+        assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(),
+                       "127.0.0.1")
     assert listing(folder) == {}
 
 
 def test_a_server_that_falls_silent(fetch, server, folder, capsys, monkeypatch):
     monkeypatch.setattr(fetch, "TIMEOUT", 0.05)
     server.answers["/input.txt"] = slow
-    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(), "timed out")
+    assert_refused(fetch.main(["tinyshakespeare", "--out", str(folder)]), capsys.readouterr(),
+                   "timed out")
     assert listing(folder) == {}
 
 
 @pytest.mark.parametrize("answer", [
     b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-    b"HTTP/1.1 404 \x1b[31mred\x1b[0m\r\n\r\n", b"HTTP/1.1 302 Found\r\nLocation: http://[nonsense/\r\n\r\n",
+    b"HTTP/1.1 404 \x1b[31mred\x1b[0m\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://[nonsense/\r\n\r\n",
     b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"],
-    ids=["nothing", "no HTTP", "bad chunks", "control characters", "nonsense redirection", "redirection to a file"])
+    ids=["nothing", "no HTTP", "bad chunks", "control characters", "nonsense redirection",
+         "redirection to a file"])
 def test_a_server_that_talks_nonsense(fetch, server, folder, capsys, answer):
     def talk(handler):
         handler.wfile.write(answer)
@@ -496,7 +523,8 @@ def test_a_server_that_talks_nonsense(fetch, server, folder, capsys, answer):
 
 # ---- the disk
 
-@pytest.mark.parametrize("name, file", [(name, file) for name in ("alice29", "ptb") for file in texts_of(name)])
+@pytest.mark.parametrize("name, file",
+                         [(name, file) for name in ("alice29", "ptb") for file in texts_of(name)])
 def test_a_target_that_is_a_folder(fetch, server, folder, capsys, name, file):
     (folder / file).mkdir()
     before = listing(folder)
@@ -518,7 +546,8 @@ def test_a_folder_that_is_not_there_or_none(fetch, server, folder, capsys):
 def test_a_folder_without_permission(fetch, server, folder, capsys):
     folder.chmod(0o555)
     try:
-        assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(), "ermission denied")
+        assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(),
+                       "ermission denied")
         assert listing(folder) == {}
         assert server.requests == []
     finally:
@@ -529,19 +558,22 @@ def test_a_folder_that_refuses_new_entries(fetch, server, folder, capsys, monkey
     def refuse(path, *args):
         raise PermissionError(13, "Permission denied", str(path))
     monkeypatch.setattr(fetch.os, "mkdir", refuse)
-    assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(), "Permission denied")
+    assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(),
+                   "Permission denied")
     assert server.requests == []
 
 
 def test_a_stranger_in_place_of_the_part_folder_is_kept(fetch, folder, capsys):
     (folder / "fetch-alice29.part").write_bytes(b"mine")
-    assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(), "fetch-alice29.part")
+    assert_refused(fetch.main(["alice29", "--out", str(folder)]), capsys.readouterr(),
+                   "fetch-alice29.part")
     assert listing(folder) == {"fetch-alice29.part": b"mine"}
 
 
 FULL = """
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (4_500, resource.RLIM_INFINITY))   # ptb.valid.txt fits, the others do not
+# ptb.valid.txt fits, the others do not
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_500, resource.RLIM_INFINITY))
 """
 
 
@@ -550,7 +582,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4_500, resource.RLIM_INFINITY))   # p
 @pytest.mark.parametrize("there", [False, True], ids=["empty", "wrong file there"])
 def test_a_disk_that_is_full(server, folder, name, there):
     # The texts in another order, so that the first one still fits.
-    before = FULL + "texts = fetch.SOURCES['ptb']['texts']; texts['ptb.train.txt'] = texts.pop('ptb.train.txt')\n"
+    before = FULL + ("texts = fetch.SOURCES['ptb']['texts']\n"
+                     "texts['ptb.train.txt'] = texts.pop('ptb.train.txt')\n")
     if there:
         for file in texts_of(name):
             (folder / file).write_bytes(b"mine")
@@ -582,7 +615,8 @@ def test_a_signal_during_the_download(server, folder, number, status):
     assert listing(folder) == {"tinyshakespeare.txt": b"mine"}
 
 
-# Signals to itself, from the second call on: while ptb's second file is written, and again while that is cleaned up
+# Signals to itself, from the second call on: while ptb's second file is written, and again while
+# that is cleaned up
 # (the first call of rmtree sweeps before the download).
 SIGNAL_TWICE = """
 def signalling(real, first):
@@ -609,7 +643,8 @@ def test_a_signal_while_writing_and_again_while_cleaning_up(server, folder, numb
 @posix
 def test_a_signal_between_the_renames_comes_too_late(server, folder):
     before = ("replace = os.replace\n"
-              "def slowly(*args): replace(*args); os.kill(os.getpid(), 15); os.kill(os.getpid(), 2)\n"
+              "def slowly(*args):\n"
+              "    replace(*args); os.kill(os.getpid(), 15); os.kill(os.getpid(), 2)\n"
               "os.replace = slowly\n")
     done = run(server, "ptb", "--out", folder, before=before)
     assert (done.returncode, done.stderr) == (0, "")
@@ -672,7 +707,8 @@ def test_quiet_without_a_terminal(server, folder):
     assert done.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments, stream", [([], "err"), (["alice30"], "err"), (["--help"], "out")])
+@pytest.mark.parametrize("arguments, stream",
+                         [([], "err"), (["alice30"], "err"), (["--help"], "out")])
 def test_the_texts_are_listed(fetch, capsys, arguments, stream):
     with pytest.raises(SystemExit) as stopped:
         fetch.main(arguments)
@@ -695,4 +731,5 @@ def test_the_table(untouched):
         assert len(row[kind]) == length and set(row[kind]) <= set("0123456789abcdef")
         assert len(row["texts"]) == (3 if name == "ptb" else 1)
         assert all(file.startswith(name + ".") and file.endswith(".txt") for file in row["texts"])
-        assert not any(member and member.startswith(("/", "./")) for member in row["texts"].values())
+        assert not any(member and member.startswith(("/", "./"))
+                       for member in row["texts"].values())

@@ -1,4 +1,5 @@
-"""The hand-written gradients against the complex step, for whole models and each mechanism of the DNC; what training does with them, against literal formulas.
+"""The hand-written gradients against the complex step, for whole models and for each mechanism of
+the DNC; what training does with them, against literal formulas.
 
 A test of common code runs on the RNN, since the blocks are equal in all three. Tests take the model
 as an argument with a default, so that mutants.py can call them with its own.

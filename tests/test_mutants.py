@@ -17,7 +17,7 @@ EQUIVALENT = [                      # what may survive: functions, what their li
     ("sum_outer", ["return np.matmul", "y.shape", "== 2", "== 0"], "the other product, slower"),
     ("allocation", ["like(v)", "like(before)", "like(da)"], "all have one shape and type"),
     ("outer", ["pairs[1]"], "each pair has an array, and all arrays have one length"),
-    ("forward", ["keep = (inputs", "None if Whh", "None if inputs"], "factors of 1 without a reset"),
+    ("forward", ["keep = (inputs", "None if Whh", "None if inputs"], "all 1 without a reset"),
     ("forward backward", ["keep_rows(keep"], "a product in another order"),
     ("forward", [f"interface_shapes({sizes})" for sizes in (
         "R, W, R", "W, W, R", "params, W, R", "H, H, R", "H, R, R", "H, W, H", "H, W, W")],

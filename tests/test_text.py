@@ -2,8 +2,8 @@
 run learns them or says in one line why it cannot, and nothing of them steers a terminal.
 tests/long.py draws more.
 """
-import encodings.aliases
 import contextlib
+import encodings.aliases
 import io
 import pathlib
 import re
@@ -72,7 +72,7 @@ def test_encode(text):
 @given(text=texts)
 def test_say(text):
     """Nothing but tab and newline of what a terminal obeys; all else is there, and can be read."""
-    out = io.StringIO(newline="")
+    out = io.StringIO()
     with contextlib.redirect_stdout(out):
         COMMON.say(text)
     shown = out.getvalue().removesuffix("\n")
@@ -101,7 +101,6 @@ def test_a_run(raw, encoding, prime, model, val, temperature):
         if done.returncode == 0:
             again = script.run("--load a.npz --iters 0", *flags).stdout
             shown = STEERS.sub(lambda c: ascii(c[0])[1:-1], prime)
-            shown = shown.encode("utf-8", "backslashreplace").decode()
             assert again.startswith("----\n" + shown) and not STEERS.search(again)
             assert done.stdout.endswith("----\n" + again[5 + len(shown):])
 
