@@ -615,7 +615,7 @@ def check_targets(run, changed):
     for path in filter(os.path.lexists, targets):
         advice = f"continue it by --load {path}, or give --save another name"
         if changed or not own or not os.path.isfile(path):
-            raise Failure(f"{path} exists, and {changed or 'this run does not continue it'}: {advice}")
+            raise Failure(f"{path} exists, and {changed or 'is not of this run'}: {advice}")
         try:
             load(path)
         except Failure as e:                            # a text, or another model's

@@ -1,8 +1,8 @@
 """The one way to time in this folder: sides in turn, on the same cores, with equal losses.
 
-A side is a script or the same model in another library. Each lives in a process of its own, pinned
-to the first n cores, and only one works at a time: A B C A B C ..., so whatever else the machine
-does hits all of them. An iteration goes from the text to the loss read back: window, forward, loss,
+A side is a script or the same model in another library. Each lives in a process of its own, on the
+same cores, and only one works at a time: A B C A B C ..., so whatever else the machine does hits
+all of them. An iteration goes from the text to the loss read back: window, forward, loss,
 backward, Adagrad. All sides have the same text and windows, sizes, learning rate and precision
 (single; the article's way: double). Imports and compilation are not timed.
 
@@ -18,13 +18,10 @@ import multiprocessing
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-STORY = ROOT / "data" / "gull-rock.txt"
 FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
 LSTM = ("64/128/25", "16/32/25", "32/128/50", "64/256/50")      # the default comes first
 SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("16/128/25/16/16/2", "16/32/25/16/16/2",
@@ -40,19 +37,16 @@ def sides(model, wanted):
                        and (name, model) != ("article", "dnc"))]
 
 
-def race(model, size, names, threads, turns, seconds, *flags):
-    """All sides in turn: {side: [(char/s, peak MiB) of each turn]}."""
+def race(model, size, names, turns, seconds, *flags):
+    """All sides in turn, on one core: {side: [(char/s, peak MiB) of each turn]}."""
     flags = [*(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))), *flags]
-    pin(threads)                                        # what is started from here on inherits it
-    reference, runners = Side("numpy", model, 1, flags), {}
+    pin(1)                                              # what is started from here on inherits it
+    runners = {"numpy": Side("numpy", model, 1, flags)}
     try:
-        for name in names:
-            if name != "numpy":
-                runners[name] = Side(name, model, threads, flags)
-                order = "usual" if (name, model) == ("torch", "lstm") else "losses"
-                compare(name, runners[name].order("losses"), reference.order(order))
-            else:
-                runners[name] = reference if threads == 1 else Workers(model, threads, flags)
+        for name in names[1:]:
+            runners[name] = Side(name, model, 1, flags)
+            order = "usual" if (name, model) == ("torch", "lstm") else "losses"
+            compare(name, runners[name].order("losses"), runners["numpy"].order(order))
         results = {name: [] for name in names}
         for turn in range(turns + 1):                   # the first one compiles and warms up
             for name, runner in runners.items():
@@ -61,7 +55,7 @@ def race(model, size, names, threads, turns, seconds, *flags):
                 if turn:
                     results[name].append(answer)
     finally:
-        for runner in {reference, *runners.values()}:
+        for runner in runners.values():
             runner.close()
     return results
 
@@ -103,37 +97,6 @@ class Side:
     def close(self):
         self.pipe.close()
         self.process.join()
-
-
-class Workers:
-    """The script on several cores: parallel/train.py, started for each turn."""
-
-    def __init__(self, model, count, flags):
-        if not shutil.which("mpirun"):
-            sys.exit("several cores take mpirun: pip install -r parallel/requirements.txt")
-        script = [sys.executable, str(ROOT / f"{model}-numpy.py"), *flags, "--check_interval=0"]
-        self.command = ["mpirun", "-n", str(count), script[0], str(ROOT / "parallel" / "train.py"),
-                        *script[1:]]
-        _, _, bpc = self.run(self.command, "--iters=2")
-        _, _, alone = self.run(script, "--iters=2")
-        if abs(bpc - alone) > 2e-4:                     # the log has four digits
-            sys.exit(f"{count} workers compute another loss: {bpc} for {alone}")
-        options = dict(flag.split("=") for flag in flags)
-        self.characters = int(options["--batchsize"]) * int(options["--seqlength"])
-
-    def run(self, command, *flags):
-        """Seconds, iterations and BPC of the last line of progress."""
-        env = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **os.environ}
-        out = subprocess.run([*command, *flags], env=env, check=True, text=True,
-                             stdout=subprocess.PIPE).stdout
-        return map(float, re.findall(r"0: (\S+) s, iter (\d+), (\S+) BPC", out)[-1])
-
-    def order(self, seconds):
-        spent, iterations, _ = self.run(self.command, f"--timelimit={seconds}")
-        return iterations * self.characters / spent, math.nan
-
-    def close(self):
-        pass
 
 
 # In the process of a side -------------------------------------------------------------------------
@@ -193,7 +156,7 @@ class Racer:
         kept = self.run.state["kept"]                   # next_window has put 0 where a stream jumps
         loss = self.peer.learn(inputs, targets, kept)
         kept[:] = 1
-        return loss / math.log(2)
+        return float(loss) / math.log(2)
 
     def losses(self, usual):
         """Those of four windows, for three draws of weights.

@@ -29,7 +29,7 @@ def growth(model, axis, values, names, args):
     for value in values:
         sizes = {name: {**BASE, axis: value}[name] for name in own}
         size = "/".join(map(str, sizes.values()))
-        results = race(model, size, names, 1, args.turns, args.seconds,
+        results = race(model, size, names, args.turns, args.seconds,
                        "--lr=0.001")                    # at 0.1 weights explode over 400 steps
         for name in names:
             speed = statistics.median(speed for speed, _ in results[name])

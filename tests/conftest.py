@@ -1,8 +1,8 @@
 """What the tests share: the scripts, one way to run them, and a small text.
 
-A run is a call of main() in this process, or, where the test asks for something that only a process
-has, a process of its own. Blocks that are common to the scripts (test_common.py) are tested with one
-script, the fixture rnn; what meets a model with all three, the fixture script.
+A run is a call of main() in this process, or, where the test asks for what only a process has, one
+of its own. Blocks that are common to the scripts (test_common.py) are tested with one script, the
+fixture rnn; what meets a model with all three, the fixture script.
 """
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ MODELS = ["rnn", "lstm", "dnc"]
 ENVIRONMENT = dict(os.environ)      # before a test imports a script, which sets BLAS threads
 SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_interval 0".split()
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
-CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"            # all that steers a terminal, but tab and newline
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"    # what steers a terminal, but tab and newline
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limits or devices")
 

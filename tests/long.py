@@ -16,7 +16,6 @@ import os
 import pathlib
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +29,6 @@ from hypothesis import settings
 
 import test_disk
 import test_failures
-import test_fetch
 import test_text
 from conftest import ENVIRONMENT, MODELS, Script, arrays, names, some_text
 from test_failures import SAVING, at_most, everything, mutations
@@ -62,7 +60,7 @@ class Table:
                 found[f"skipped: {e}"] += 1
             except Exception:                               # the table goes on
                 lost += 1
-                print(f"LOST by {part}, {what}: {str(case)[:100]}\n{traceback.format_exc()[-1500:]}",
+                print(f"LOST by {part}, {what}: {str(case)[:100]}\n{traceback.format_exc()}",
                       file=sys.stderr, flush=True)
         remarks = [f"{n:,} {note}" for note, n in sorted(found.items(), key=str) if note]
         self.row(part, what, times, lost, ", ".join(remarks))
@@ -253,56 +251,13 @@ def determinism(table, args):
         table.tally("determinism", f"{model} {precision}: {python[-40:]}", CIRCUMSTANCES, same)
 
 
-def fetch(table, args):
-    """data/fetch.py: signals at any moment of its work."""
-    with tempfile.TemporaryDirectory() as name, test_fetch.serving() as server:
-        folder = pathlib.Path(name) / "texts"
-        folder.mkdir()
-
-        def dripping(handler):
-            """A download that takes some time, so that signals meet it; ptb has more to write."""
-            handler.send_response(200)
-            handler.send_header("Content-Length", str(len(test_fetch.PLAYS)))
-            handler.end_headers()
-            for start in range(0, len(test_fetch.PLAYS), 5000):
-                handler.wfile.write(test_fetch.PLAYS[start:start + 5000])
-                time.sleep(0.001)
-        server.answers["/input.txt"] = dripping
-
-        def signalled(case):
-            what, signal_ = case
-            texts, asked = test_fetch.texts_of(what), len(server.requests)
-            command = test_fetch.command(server, what, "--out", folder)
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-                while len(server.requests) == asked:
-                    assert run.poll() is None
-                    time.sleep(0.0005)
-                time.sleep(random.uniform(0, {"tinyshakespeare": 0.05, "ptb": 0.005}[what]))
-                run.send_signal(getattr(signal, signal_))
-                assert run.communicate(timeout=60)[1] == b"" and run.returncode in (TURN[signal_], 0)
-            after = test_fetch.listing(folder)
-            if signal_ != "SIGKILL":
-                assert after == (texts if run.returncode == 0 else {})
-            assert all(path.startswith(f"fetch-{what}.part") or after[path] == texts[path]
-                       for path in after)
-            assert test_fetch.run(server, what, "--out", folder).returncode == 0
-            assert test_fetch.listing(folder) == texts
-            shutil.rmtree(folder)
-            folder.mkdir()
-            late = "came too late" if run.returncode == 0 else None
-            return late or ("left something to sweep up" if after else None)
-        for signal_ in TURN:
-            cases = itertools.product(("tinyshakespeare", "ptb"), [signal_] * (args.kills // 4))
-            table.tally("fetch", signal_, cases, signalled)
-
-
 def numbers(table, args):
     """Rates and seeds that diverge; a DNC that does not end."""
     for model, powers in itertools.product(MODELS, (range(-3, 4), (6, 20, 30, 38))):
         def rate(case):
             with fresh(model) as script:
-                done = script.train("--iters 200 --check_interval 50 --sample_length 5 --save a.npz "
-                                    "--lr 1e{} --seed {} {}".format(*case), status=None)
+                done = script.train("--iters 200 --check_interval 50 --sample_length 5 --save "
+                                    "a.npz --lr 1e{} --seed {} {}".format(*case), status=None)
                 assert done.returncode == 0 or done.returncode == 1 and "finite" in done.stderr
                 if done.returncode == 0 or (script.folder / "a.npz").exists():
                     script.module.load(str(script.folder / "a.npz"))
@@ -355,8 +310,8 @@ def soak(table, args):
             good &= run.wait() == 0 and run.stderr.read() == "" and len(names(script.folder)) == 4
             table.row("soak", f"{script.model}: iterations in {args.minutes:g} minutes",
                       int(rows[-1, 0]), int(not good),
-                      f"resident {memory[0] / MIB:.1f} MiB, grown by {growth / 1024:.0f} KiB; char/s "
-                      f"{np.nanmedian(rows[minute, 4]):,.0f} in the first minute, "
+                      f"resident {memory[0] / MIB:.1f} MiB, grown by {growth / 1024:.0f} KiB; "
+                      f"char/s {np.nanmedian(rows[minute, 4]):,.0f} in the first minute, "
                       f"{np.nanmedian(rows[rows[:, 1] > rows[-1, 1] - 60, 4]):,.0f} in the last")
 
 
@@ -367,7 +322,7 @@ def mutants(table, args):
 
 
 PARTS = {part.__name__: part for part in (
-    kill, disk, hostile, text, determinism, fetch, numbers, soak, mutants)}
+    kill, disk, hostile, text, determinism, numbers, soak, mutants)}
 
 
 def main():

@@ -2,8 +2,7 @@
 
     python tests/mutants.py [K]     lists the survivors of all mutants, or each K-th; exit status 1
 
-A mutant is a script with another node in the syntax tree of its model section, which ends with the
-common block 'learning'. test_mutants.py knows those that are equivalent.
+A mutant has another node in the syntax tree of its model section, to the end of block 'learning'.
 """
 import ast
 import builtins
@@ -93,8 +92,7 @@ def main(argv):
             count[script, result] += 1
             if result == "unseen":
                 print("{}\n  - {}\n  + {}".format(*mutant))
-    for (script, result), number in count.items():
-        print(f"{script}: {number:,} {result}")
+    print(*(f"{script}: {n:,} {result}" for (script, result), n in count.items()), sep="\n")
     return int(any(result == "unseen" for _, result in count))
 
 

@@ -72,7 +72,7 @@ def test_number(script, name, kind):
 
 
 BYTES = r"\d{1,3}(,\d{3}){3,} bytes"
-REFUSED = {         # flags, raw text (None: no such file; "": that of the tests): what the line names
+REFUSED = {         # flags, raw text ("": that of the tests), what the line names
     "missing": ("--data nowhere.txt", "", r"nowhere\.txt.*--data"),
     "a folder": ("--data .", "", r"\. *:|read \."),
     "empty": ("", b"", r"text\.txt"),
@@ -181,20 +181,19 @@ def changed(name, value):
     return change
 
 
-def spoilt(array):
+def spoilt(name, array):
     """Ways to spoil an array of a checkpoint: what -> another array, or the bytes of an .npy."""
     flat = array.reshape(-1)
     ways = {"one more": np.append(flat, flat[:1]), "one axis more": array[None], "empty": flat[:0],
             "object": np.array([Evil()], object), "text": np.array("\x1b[2J"),
-            "complex": np.ones(array.shape, complex), "negative": np.full(array.shape, -1),
+            "complex": np.ones(array.shape, complex),
             "bytes swapped": array.astype(array.dtype.newbyteorder()),
             "structured": np.zeros(array.shape, [("\x1b", "f4")]),
             "10^9 numbers declared": declared((10**9,)), "negative shape": declared((-1,))}
-    if array.dtype.kind == "f":
-        for value in -1, np.nan, np.inf, -np.inf:
-            ways[f"one {value}"] = array.copy()
-            ways[f"one {value}"].flat[array.size // 2] = value
-        ways["half precision"] = array.astype(np.float16)
+    values = [np.nan, np.inf, -np.inf] if array.dtype.kind == "f" else []
+    for value in values if re.match("W|bh|by|state_|model", name) else [-1, *values]:
+        ways[f"one {value}"] = array.copy()
+        ways[f"one {value}"].flat[array.size // 2] = value
     if array.T.shape != array.shape:
         ways["transposed"] = array.T.copy()
     return ways
@@ -203,9 +202,9 @@ def spoilt(array):
 def mutations(held):
     """Checkpoints with one array missing, or spoilt: (what, bytes of the file)."""
     raw = {name: npy(array) for name, array in held.items()}
-    for name in held:
+    for name in held.keys() - {"reset"}:                    # any text is one, for load
         yield f"{name} missing", packed((f"{key}.npy", raw[key]) for key in raw if key != name)
-        for what, value in spoilt(held[name]).items():
+        for what, value in spoilt(name, held[name]).items():
             yield f"{name}: {what}", changed(name, value)(held)
 
 
@@ -371,7 +370,8 @@ def test_numbers_that_are_not_finite_end_the_run(script, saved, change, flags):
 
 
 def test_initial_weights_that_overflow(script):
-    assert "--init" in script.train("--iters 9 --init 1e300", status=1, python=["-W", "error"]).stderr
+    done = script.train("--iters 9 --init 1e300", status=1, python=["-W", "error"])
+    assert "--init" in done.stderr
 
 
 def test_sample_of_weights_that_overflow(rnn, saved_rnn):
@@ -676,7 +676,7 @@ def test_no_warning_of_any_kind(script, saved, flags, status):
 def test_terminal_that_cannot_show_the_text(rnn):
     """In the C locale without UTF-8, what cannot be shown is spelt out, on both streams."""
     (rnn.folder / "text.txt").write_text("häßlich, 漢字, 😀\n" * 30, encoding="utf-8")
-    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    env = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii")
     out = rnn.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30",
                     env=env).stdout
     assert out.isascii() and r"\xe4" in out and r"\u6f22" in out
