@@ -6,6 +6,8 @@ Each line is a small task, drawn at random:
     repeat    hgf3>hgfhgfhgf        a string, a number, and the string as many times
     recall    bQfAmK?mKbQmK         pairs of a key and a value, keys all different; then keys
                                     of the line again, each with its value
+    ring      bcabca?cabc           the steps of a ring (from, to) in random order; then a start
+                                    and the way all round
 
 What such a text costs at least is known. What is drawn costs the best predictor its entropy: a
 letter out of A costs log2 A bits, the length of a string log2 of the number of lengths, and so on.
@@ -68,8 +70,22 @@ def recall_price(n, args):
     return keys + n * math.log2(args.letters) + asked, 2 * n + 1 + 2 * queries + 1
 
 
+def ring(rng, n, args):
+    """A line of a ring of n nodes: its n steps, and n of them again, one after another."""
+    nodes = rng.sample(KEYS[:args.letters], n)
+    start, steps = rng.randrange(n), [a + b for a, b in zip(nodes, nodes[1:] + nodes[:1])]
+    way = "".join(nodes[start:] + nodes[:start])
+    rng.shuffle(steps)
+    return f"{''.join(steps)}?{way}{nodes[start]}\n"
+
+
+def ring_price(n, args):
+    nodes = sum(math.log2(args.letters - i) for i in range(n))
+    return nodes + math.log2(math.factorial(n - 1)) + math.log2(n), 3 * n + 3
+
+
 TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price),
-         "recall": (recall, recall_price)}
+         "recall": (recall, recall_price), "ring": (ring, ring_price)}
 
 
 def floor(args):
@@ -124,8 +140,8 @@ def parse(argv):
                       description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
     p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
     for name, low, high, default, meaning in (
-            ("shortest", 1, 1000, 1, "letters of the shortest string, or pairs"),
-            ("longest", 1, 1000, 8, "letters of the longest string, or pairs"),
+            ("shortest", 1, 1000, 1, "letters of the shortest string, or pairs, or nodes"),
+            ("longest", 1, 1000, 8, "letters of the longest string, or pairs, or nodes"),
             ("letters", 1, 26, 26, "how many different letters"),
             ("times", 1, 9, 3, "repeat: copies at most"),
             ("queries", 0, 1000, 0, "recall: keys that are asked for; 0: as many as pairs"),
@@ -139,8 +155,8 @@ def parse(argv):
     args = p.parse_args(argv)
     if args.shortest > args.longest:
         raise Failure(f"--shortest {args.shortest} is more than --longest {args.longest}")
-    if args.task == "recall" and args.longest > args.letters:
-        raise Failure(f"--longest {args.longest} pairs need as many different keys, "
+    if args.task in ("recall", "ring") and args.longest > args.letters:
+        raise Failure(f"--longest {args.longest} pairs or nodes need as many different letters, "
                       f"and --letters is {args.letters}")
     if args.once and args.queries:
         raise Failure("--once asks for as many keys as there are: it does not go with --queries")

@@ -74,6 +74,7 @@ def test_number(script, name, kind):
 BYTES = r"\d{1,3}(,\d{3}){3,} bytes"
 REFUSED = {         # flags, raw text ("": that of the tests), what the line names
     "missing": ("--data nowhere.txt", "", r"nowhere\.txt.*--data"),
+    "a name that steers a terminal": ("--data \x1b[2J\x9b.txt", "", r"\\x1b\[2J\\x9b\.txt"),
     "a folder": ("--data .", "", r"\. *:|read \."),
     "empty": ("", b"", r"text\.txt"),
     "empty, only sampled": ("--iters 0", b"", r"text\.txt"),
@@ -220,7 +221,7 @@ HOSTILE = {
     "10^12 numbers declared": changed("by", declared((10**12, 1))),
     "10^9 numbers of a stranger": but(lambda m: [*m, ("stranger.npy", declared((10**9, 1)))]),
     "deep header": changed("by", npy_header("(" * 5000)),
-    "long header": changed("by", declared((1,)).replace(b"}", b"}" + b" " * 60000)),
+    "long header": changed("by", npy_header("{'shape': (1,)}" + " " * 60000)),
     "header of Python 2": changed("by", lambda by: declared(f"({len(by)}L, 1L)", by.tobytes())),
     "header of code": changed("by", npy_header("__import__('os').mkdir('executed')")),
     "name that steers a terminal": lambda held: packed([("\x1b[2J\x1b]0;x\x07.npy", npy(1))]),
@@ -382,13 +383,6 @@ def test_sample_of_weights_that_overflow(rnn, saved_rnn):
         assert "finite" in rnn.run(flags, status=1).stderr
 
 
-@pytest.mark.parametrize("rate", ["10", "1000"])
-def test_large_rates_end_with_the_message_or_survive(script, rate):
-    flags = "--iters 40 --check_interval 20 --sample_length 5 --lr"
-    done = script.train(flags, rate, status=None)
-    assert done.returncode == 0 or "finite" in done.stderr
-
-
 # Targets ------------------------------------------------------------------------------------------
 
 def a_device(path):
@@ -511,29 +505,6 @@ SAVING = "--check_interval 1 --val 0.01 --save a.npz"
 
 
 @posix
-def test_kills_leave_a_checkpoint_that_loads(rnn):
-    """SIGKILL at random moments of runs that do nothing but save: the next run goes on."""
-    rng, last = random.Random(), 1
-    rnn.train(f"--iters 1 {SAVING}")
-    for n in range(8):
-        before = os.stat(rnn.folder / "a.npz").st_ino
-        with rnn.start(f"{SAVING} --load a.npz") as process:
-            while n % 2 and os.stat(rnn.folder / "a.npz").st_ino == before:
-                time.sleep(0.001)                           # until it has saved
-            time.sleep(rng.uniform(0, 0.05))
-            process.kill()
-        run = rnn.module.load(str(rnn.folder / "a.npz"))
-        rnn.module.load(str(rnn.folder / "a.best.npz"))
-        assert run.iter >= last
-        last = run.iter
-        left = names(rnn.folder) - {"text.txt", "a.npz", "a.best.npz"}
-        assert len(left) <= 1 and all(re.fullmatch(r"a(\.best)?\.npz\.\w+\.tmp", n) for n in left)
-        for name in left:
-            (rnn.folder / name).unlink()
-    assert last > 1
-
-
-@posix
 def test_two_runs_that_save_to_one_path(rnn):
     """One whole checkpoint remains, and nothing else: neither writes into the other's file."""
     rnn.train(f"--iters 1 {SAVING}")
@@ -588,28 +559,6 @@ def test_signal_while_the_text_is_read(rnn, number, status):
             assert process.wait(60) == status
             assert process.stderr.read() == process.stdout.read() == ""
     assert names(rnn.folder) == {"text.txt", "pipe.txt"}
-
-
-@posix
-def test_second_signal_ends_at_once(rnn):
-    """Nobody reads the output: the run waits in an iteration, which a first signal cannot end."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(write, bytes(1000))
-    os.set_blocking(write, True)
-    with rnn.start("--fname log.tsv", stdout=write) as process:
-        os.close(write)
-        while "log.tsv" not in names(rnn.folder):           # it looks at its targets, and then
-            time.sleep(0.01)
-        time.sleep(1)                                       # it prints
-        process.send_signal(signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130 and process.stderr.read() == ""
-    os.close(read)
 
 
 @pytest.mark.parametrize("moment, left", [("score", False), ("sample", True)])
@@ -681,12 +630,3 @@ def test_terminal_that_cannot_show_the_text(rnn):
                     env=env).stdout
     assert out.isascii() and r"\xe4" in out and r"\u6f22" in out
     assert r"\udcc3\udca9.txt" in rnn.train("--data é.txt", env=env, status=2).stderr
-
-
-def test_a_name_that_steers_a_terminal(rnn):
-    """Names of files come from elsewhere, too."""
-    name = "\x1b[2J\x9b31m.txt"
-    (rnn.folder / "text.txt").rename(rnn.folder / name)
-    out = rnn.train("--iters 1", "--data", name).stdout
-    assert r"\x1b[2J\x9b31m.txt" in out and not re.search(f"[{CONTROL}]", out)
-    assert r"\x1b[2J" in rnn.train("--iters 1", "--data", name + "\x07", status=2).stderr

@@ -15,12 +15,14 @@ import pytest
 TASKS = pathlib.Path(__file__).resolve().parents[1] / "data" / "tasks.py"
 LINES = {"copy": r"(?P<one>[a-z]+)>(?P=one)",
          "repeat": r"(?P<one>[a-z]+)(?P<times>[1-9])>(?P<more>[a-z]+)",
-         "recall": r"(?P<pairs>([a-z][A-Z])+)\?(?P<answers>([a-z][A-Z])+)"}
+         "recall": r"(?P<pairs>([a-z][A-Z])+)\?(?P<answers>([a-z][A-Z])+)",
+         "ring": r"(?P<steps>([a-z][a-z])+)\?(?P<start>[a-z])[a-z]*(?P=start)"}
 TINY = {"copy": "--longest 3 --letters 2",
         "repeat": "--shortest 2 --longest 3 --letters 2 --times 3",
         "recall": "--longest 2 --letters 3 --queries 2",
         "recall as many": "--longest 2 --letters 2",
-        "recall once": "--longest 2 --letters 2 --once"}
+        "recall once": "--longest 2 --letters 2 --once",
+        "ring": "--longest 3 --letters 3"}
 
 
 def tasks(*flags, status=0, python=(), **options):
@@ -45,6 +47,11 @@ def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=
             drawn = [f"{word}>{word}" for word in words]
         elif task == "repeat":
             drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
+        elif task == "ring":
+            rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
+            steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
+            drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
+                     for order in itertools.permutations(steps[nodes]) for k in range(n)]
         else:
             sets = [[k + v for k, v in zip(keys, values.upper())]
                     for keys in words if len(set(keys)) == n for values in words]
@@ -92,15 +99,16 @@ def test_a_perfect_predictor_pays_the_floor(task):
     text, message = tasks(task, "--longest", 12, "--size", 400_000)
     bits = 0.0
     for line in text.splitlines():
-        first = line.split("?" if task == "recall" else ">")[0]
+        paired = task in ("recall", "ring")
+        first = line.split("?" if paired else ">")[0]
         if task == "repeat":
             first, bits = first[:-1], bits + math.log2(3)   # the number of copies
-        n = len(first) // 2 if task == "recall" else len(first)
+        n = len(first) // 2 if paired else len(first)
         for k in range(n):                                  # does it go on? what with?
             bits += -math.log2((12 - k) / (13 - k)) if k else 0
-            bits += math.log2(26 - k) + math.log2(26) if task == "recall" else math.log2(26)
+            bits += math.log2(26 - k if paired else 26) + math.log2(26) * (task == "recall")
         bits += math.log2(13 - n)                           # it ends here
-        bits += n * math.log2(n) if task == "recall" else 0
+        bits += {"recall": n * math.log2(n), "ring": math.log2(math.factorial(n))}.get(task, 0)
     assert bits / len(text) == pytest.approx(stated_floor(message), rel=0.01)
 
 
@@ -121,7 +129,11 @@ def test_format(task):
             pairs, answers = re.findall("..", match["pairs"]), re.findall("..", match["answers"])
             assert len({pair[0] for pair in pairs}) == len(pairs) and set(answers) <= set(pairs)
             assert len(answers) == len(pairs)
-        lengths[len(pairs if task == "recall" else match["one"])] += 1
+        if task == "ring":
+            pairs, way = re.findall("..", match["steps"]), line.partition("?")[2]
+            assert sorted(pairs) == sorted(map("".join, zip(way, way[1:])))
+            assert len(set(way)) == len(pairs)
+        lengths[len(pairs if task in ("recall", "ring") else match["one"])] += 1
         assert set(line.lower()) <= set("abcdefghijk123>?")
     assert set(lengths) == set(range(2, 10))
 
@@ -144,7 +156,7 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
     ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
     ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
     ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --lon 3", "--help"),
-    ("recall --letters 7", "--longest 8 pairs need as many different keys"),
+    ("recall --letters 7", "--longest 8 pairs or nodes need as many"),
     ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
     ("copy --out .", "cannot write .: ")])
 def test_errors(tmp_path, flags, words):
