@@ -134,7 +134,8 @@ def allocation(u):
     here than a sort."""
     key = lax.stop_gradient(u) + 1e-6 * jnp.arange(u.shape[1])
     v = 1e-6 + (1 - 1e-6) * u
-    before = key[:, None, :] < key[:, :, None]
+    j, i = key[:, None, :], key[:, :, None]
+    before = (j < i) | (j == i) & jnp.tri(u.shape[1], k=-1, dtype=bool)     # a tie: in order
     return (1 - v) * jnp.exp(jnp.where(before, jnp.log(v)[:, None, :], 0).sum(2))
 
 

@@ -18,8 +18,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from conftest import (
-    CONTROL, MODELS, ROOT, arrays, edit, load_module, names, posix, some_text)
+from conftest import MODELS, ROOT, arrays, edit, load_module, names, posix, some_text
 
 try:
     import resource
@@ -331,7 +330,8 @@ def test_bit_flips_and_cuts(script, saved):
 
 
 @posix
-@pytest.mark.parametrize("name", ["pickle", "deflated bomb", "10^12 numbers declared"])
+@pytest.mark.parametrize("name", ["pickle", "deflated bomb", "10^12 numbers declared",
+                                  "header of Python 2"])
 def test_hostile_checkpoint_in_a_process(rnn, saved_rnn, name):
     """As above, but as a user runs it, and under a limit of memory."""
     (rnn.folder / "b.npz").write_bytes(HOSTILE[name](arrays(saved_rnn)))
