@@ -342,6 +342,8 @@ def test_hostile_checkpoint_in_a_process(rnn, saved_rnn, name):
 def test_foreign_archive_and_another_model(rnn, saved_rnn):
     """The message says which script it is that did not save it."""
     np.savez(rnn.folder / "foreign.npz", a=1)
+    edit(saved_rnn, smooth=1e99, best=1e200)                # absurd, but the work is not lost
+    rnn.run("--load a.npz --iters 0")
     edit(saved_rnn, model=np.array("lstm"))
     for name in "a.npz", "foreign.npz":
         error = rnn.run(f"--load {name} --iters 0", status=2).stderr
