@@ -1,8 +1,7 @@
 """The long part of the tests: faults by the hundred. tests/README.md has the figures of a run.
 
     python tests/long.py                            everything, one part after another
-    python tests/long.py kill disk                  these parts
-    python tests/long.py soak --minutes 1           a shorter one
+    python tests/long.py soak --minutes 1           this part, shorter
     python tests/long.py determinism --python python3.12 other/bin/python
 
 Each line of the table is a kind of fault: how many there were, and how many of them lost something.
@@ -34,8 +33,7 @@ from conftest import ENVIRONMENT, MODELS, Script, arrays, names, some_text
 from test_failures import SAVING, at_most, everything, mutations
 from test_resume import assert_same, without_times
 
-MIB = 2**20
-STRICT = "-W", "error"
+MIB, STRICT = 2**20, ("-W", "error")
 TURN = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}       # statuses
 
 
@@ -266,9 +264,10 @@ def numbers(table, args):
                     itertools.product(powers, range(3), ("", "--fp64")), rate)
     with fresh("dnc") as script:
         model, rng, sizes = script.module, np.random.default_rng(0), (8, 6, 3, 2)
-        for dtype, limit in (np.float32, 1e-5), (np.float64, 1e-12):
+        for dtype, limit in (np.float32, 1e-3), (np.float64, 1e-12):
             def steps(count):
-                """Weights of 8 throw the gates to and fro: sums of weightings stay at most 1."""
+                """Weights of 8 close and open gates; sums of weightings stay at most 1. In single
+                precision that of p drifts while the write gate is nearly closed: 1 - sum ww = 1"""
                 params = {name: 8 * rng.standard_normal(shape).astype(dtype)
                           for name, shape in model.param_shapes(5, *sizes).items()}
                 state, excess = model.state_shapes(2, *sizes), 0
@@ -336,15 +335,14 @@ def main():
             ("every", 1, "take each N-th mutant")):
         p.add_argument(f"--{name}", type=int, metavar="N", default=default, help=meaning)
     p.add_argument("--minutes", type=float, metavar="N", default=20, help="of the soak")
-    p.add_argument("--python", nargs="+", metavar="FILE", default=[sys.executable],
-                   help="interpreters of the part determinism")
+    p.add_argument("--python", nargs="+", default=[sys.executable], help="of part determinism")
     args = p.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         p.error(f"there is no part {', '.join(unknown)}")
     table = Table()
     for name in args.parts or PARTS:
         PARTS[name](table, args)
-    print(f"lost: {table.lost or 'nothing'}")
+    print("lost:", table.lost or "nothing")
     return int(table.lost > 0)
 
 
