@@ -9,8 +9,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = "rnn-numpy.py", "lstm-numpy.py", "dnc-numpy.py"
-BLOCK = re.compile(r"^# ---- common: (\w[\w ]*?)(?: \(.*)? ----\n.*?^# ---- end of common: \1 ----\n",
-                   re.M | re.S)
+BLOCK = re.compile(r"^# ---- common: (\w[\w ]*?)(?: \(.*)? ----\n"
+                   r".*?^# ---- end of common: \1 ----\n", re.M | re.S)
 
 
 def blocks(source):

@@ -445,7 +445,7 @@ def test_save_over_what_this_run_does_not_continue(rnn):
     error = rnn.train(train + "a.npz --load a.npz", status=2).stderr
     assert "not the text" in error and "--save" in error
     rnn.train(train + "c.npz --load a.npz")
-    rnn.run("--load a.npz --save a.npz --iters 0 --sample_length 2")    # which writes nothing
+    rnn.run("--load c.npz --save a.npz --iters 0 --sample_length 2")    # which writes nothing
 
 
 @pytest.mark.parametrize("flag", ["--save", "--fname"])
