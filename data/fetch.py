@@ -1,11 +1,12 @@
 """Fetch a text to train on:   python data/fetch.py NAME      (without NAME: which texts there are)
 
-Everything happens in memory until the text is known to be right: download, unpack, compare with the sum in the table
-below. Only then is it written, in a folder fetch-NAME.part, and renamed. So a text is there whole or not at all, and
-a run that is stopped or fails leaves the folder as it was. The price is memory: some 300 MB for text8 and enwik8.
+Everything happens in memory until the text is known to be right: download, unpack, compare with
+the sum in the table below. Only then is it written, in a folder fetch-NAME.part, and renamed. So a
+text is there whole or not at all, and a run that is stopped or fails leaves the folder as it was.
+The price is memory: some 300 MB for text8 and enwik8.
 
-Exit status: 0 the text is there and right, 2 it could not be fetched (one line says why), 130 Ctrl-C, 143 SIGTERM.
-"""
+Exit status: 0 the text is there and right, 2 it could not be fetched (one line says why), 130
+Ctrl-C, 143 SIGTERM."""
 import argparse
 import gzip
 import hashlib
@@ -20,10 +21,10 @@ import urllib.request
 import zipfile
 
 # texts         file to write -> member of the archive; None: what is downloaded is the text
-# size          bytes that the text has, or for ptb its three texts together at most; nothing larger is unpacked
+# size          bytes of the text, or for ptb of its three texts at most; no more is unpacked
 # download      bytes that may come over the network at most: the true size, rounded up
-# text_sha256   sum of the text. ptb has a sum of its archive alone, archive_md5, which is enough for a download: what
-#               comes out of the right archive is right. The texts' own sums are then kept beside them, in `record`
+# text_sha256   sum of the text. ptb has a sum of its archive alone, archive_md5: what comes out of
+#               the right archive is right. The texts' own sums are then kept in `record`
 SOURCES = {
     "alice29": dict(
         what="Alice in Wonderland: first runs, quick checks",
@@ -32,7 +33,8 @@ SOURCES = {
         text_sha256="7467306ee0feed4971260f3c87421154a05be571d944e9cb021a5713700c38f0"),
     "tinyshakespeare": dict(
         what="40,000 lines of plays: samples that are fun to read",
-        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+            "input.txt",
         download=1_200_000, texts={"tinyshakespeare.txt": None}, size=1_115_394,
         text_sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"),
     "ptb": dict(
@@ -55,7 +57,8 @@ SOURCES = {
 }
 TIMEOUT = 30            # seconds of silence after which a server counts as gone
 CHUNK = 1 << 16         # bytes between two looks at the progress line
-RATIO = 8               # a tar may unpack to this many times `download`: text packs to a third, a bomb to a thousandth
+# a tar may unpack to this many times `download`: text packs to a third, a bomb to a thousandth
+RATIO = 8
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
@@ -64,16 +67,19 @@ class Failure(Exception):
 
 
 def fetch(name, folder):
-    """Bring a text to a folder and return a line that says so. Failure or OSError: the folder is as it was before."""
+    """Bring a text to a folder and return a line that says so. Failure or OSError: the folder is as
+    it was before."""
     row = SOURCES[name]
     done = ", ".join(row["texts"])
     if is_there(row, folder):
         return f"{done}: already there and right, nothing fetched"
-    part = os.path.join(folder, f"fetch-{name}.part")       # a folder, so that ptb's files come all or none
+    # a folder, so that ptb's files come all or none
+    part = os.path.join(folder, f"fetch-{name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)     # what a killed run left
         os.mkdir(part)
-        os.rmdir(part)                              # may we write here? Better asked before a long download
+        # may we write here? Better asked before a long download
+        os.rmdir(part)
         body = download(name, row)
         if "archive_md5" in row:
             check("the archive", body, "md5", row["archive_md5"])
@@ -97,13 +103,15 @@ def fetch(name, folder):
 
 
 def is_there(row, folder):
-    """Whether all texts of a row are in the folder, with the sum of the table or those of the record."""
+    """Whether all texts of a row are in the folder, with the sum of the table or those of the
+    record."""
     def read(file, size):
         path = os.path.join(folder, file)
         if not os.path.exists(path):
             return b""                              # which is never right
         with open(path, "rb") as stream:            # OSError if it is a folder
-            return stream.read(size + 1)            # the byte too many shows a file that is too long
+            # the byte too many shows a file that is too long
+            return stream.read(size + 1)
     texts = {file: read(file, row["size"]) for file in row["texts"]}
     if "record" in row:
         return read(row["record"], CHUNK) == sums(texts)
@@ -116,7 +124,8 @@ def digest(data, kind):
 
 
 def sums(texts):
-    """The record of some texts (file -> bytes): lines, as bytes, that `sha256sum -c` understands too."""
+    """The record of some texts (file -> bytes): lines, as bytes, that `sha256sum -c` understands
+    too."""
     return "".join(f"{digest(text, 'sha256')}  {file}\n" for file, text in texts.items()).encode()
 
 
@@ -124,14 +133,17 @@ def check(what, data, kind, expected):
     """Failure if bytes do not have the expected sum."""
     found = digest(data, kind)
     if found != expected:
-        raise Failure(f"{what} is not the known one, nothing kept: {len(data):,} bytes, {kind} {found}")
+        raise Failure(f"{what} is not the known one, nothing kept: {len(data):,} bytes, "
+                      f"{kind} {found}")
 
 
 def download(name, row):
-    """The bytes at the row's address. Failure if the network or the server fails, or the body is cut or too large."""
+    """The bytes at the row's address. Failure if the network or the server fails, or the body is
+    cut or too large."""
     url, most, body, total = row["url"], row["download"], bytearray(), None
     progress = sys.stderr.isatty()
-    request = urllib.request.Request(url, headers={"User-Agent": "fetch.py"})   # some hosts turn urllib's own away
+    # some hosts turn urllib's own away
+    request = urllib.request.Request(url, headers={"User-Agent": "fetch.py"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             total = response.length                 # bytes; None if the server does not say
@@ -140,9 +152,12 @@ def download(name, row):
                 if max(len(body), total or 0) > most:
                     raise Failure(f"{url}: more than the {most:,} bytes expected at most")
                 if progress:
-                    share = f" of {total:,} bytes, {100 * len(body) // total} %" if total else " bytes"
+                    share = " bytes"
+                    if total:
+                        share = f" of {total:,} bytes, {100 * len(body) // total} %"
                     print(f"\r{name}: {len(body):,}{share}", end="", file=sys.stderr, flush=True)
-    except (OSError, http.client.HTTPException, ValueError) as error:       # ValueError: a redirection to nonsense
+    # ValueError: a redirection to nonsense
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise Failure(f"{url}: {error}")
     finally:
         if progress and body:
@@ -153,9 +168,11 @@ def download(name, row):
 
 
 def unpack(row, body):
-    """The row's texts, file -> bytes, from the bytes of a download. Failure if the archive is not as expected.
+    """The row's texts, file -> bytes, from the bytes of a download. Failure if the archive is not
+    as expected.
 
-    Members are looked up by their exact names and read into memory: no path or link in an archive is ever followed.
+    Members are looked up by their exact names and read into memory: no path or link in an archive
+    is ever followed.
     """
     if list(row["texts"].values()) == [None]:
         return dict.fromkeys(row["texts"], body)
@@ -164,8 +181,10 @@ def unpack(row, body):
         if row["url"].endswith(".zip"):
             archive = zipfile.ZipFile(io.BytesIO(body))
             reader = archive.open
-            members = {member.filename.removeprefix("./"): (member, member.file_size) for member in archive.infolist()
-                       if member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)}   # others: no bound
+            members = {member.filename.removeprefix("./"): (member, member.file_size)
+                       for member in archive.infolist()
+                       # others: no bound
+                       if member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)}
         else:
             most = RATIO * row["download"]
             tar = gzip.GzipFile(fileobj=io.BytesIO(body)).read(most + 1)
@@ -173,14 +192,17 @@ def unpack(row, body):
                 raise Failure(f"the archive unpacks to more than {most:,} bytes")
             archive = tarfile.open(fileobj=io.BytesIO(tar), mode="r:")
             reader = archive.extractfile
-            members = {member.name.removeprefix("./"): (member, member.size) for member in archive if member.isreg()}
+            members = {member.name.removeprefix("./"): (member, member.size)
+                       for member in archive if member.isreg()}
         for file, name in row["texts"].items():
             if name not in members:
                 raise Failure(f"the archive has no plain file {name}")
             member, size = members[name]
             if size > row["size"]:
-                raise Failure(f"{name} in the archive has {size:,} bytes, expected at most {row['size']:,}")
-            texts[file] = reader(member).read(size)     # no more: a deflated member may hold more than it says
+                raise Failure(f"{name} in the archive has {size:,} bytes, "
+                              f"expected at most {row['size']:,}")
+            # no more: a deflated member may hold more than it says
+            texts[file] = reader(member).read(size)
     except Failure:
         raise
     except Exception as error:                      # a damaged archive raises a dozen kinds
@@ -195,7 +217,8 @@ def ignore_signals():
 
 def stop(number, frame):
     """Signal handler: leave by way of every `finally`, with the shell's status for the signal."""
-    ignore_signals()                                # a second Ctrl-C would interrupt the cleaning up
+    # a second Ctrl-C would interrupt the cleaning up
+    ignore_signals()
     sys.exit(128 + number)
 
 
