@@ -264,7 +264,7 @@ def numbers(table, args):
                     itertools.product(powers, range(3), ("", "--fp64")), rate)
     with fresh("dnc") as script:
         model, rng, sizes = script.module, np.random.default_rng(0), (8, 6, 3, 2)
-        for dtype, limit in (np.float32, 1e-3), (np.float64, 1e-12):
+        for dtype, limit in (np.float32, 1e-5), (np.float64, 1e-12):
             def steps(count):
                 """Weights of 8 close and open gates; sums of weightings stay at most 1. In single
                 precision that of p drifts while the write gate is nearly closed: 1 - sum ww = 1"""
