@@ -105,16 +105,15 @@ def lstm_cell(a, c_):
     and back, which makes of the gradients of h and c those of a and c_.
     """
     H = c_.shape[1]
-    i, o, f = (sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
-    g = np.tanh(a[:, 3 * H:])
+    iof, g = sigmoid(a[:, :3 * H]), np.tanh(a[:, 3 * H:])
+    i, o, f = iof[:, :H], iof[:, H:2 * H], iof[:, 2 * H:]
     c = np.tanh(g * i + f * c_)
 
     def back(dh, dc):
         ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
-        di, do, df, dg = ds * g, dh * c, ds * c_, ds * i
-        da = np.concatenate([di * i * (1 - i), do * o * (1 - o), df * f * (1 - f),
-                             dg * (1 - g * g)], axis=1)         # sigmoid' = sigmoid (1 - sigmoid)
-        return da, ds * f
+        diof, dg = np.concatenate([ds * g, dh * c, ds * c_], axis=1), ds * i
+        diof *= iof * (1 - iof)                     # sigmoid' = sigmoid (1 - sigmoid)
+        return np.concatenate([diof, dg * (1 - g * g)], axis=1), ds * f
     return o * c, c, back
 # ---- end of common: LSTM cell ----
 

@@ -32,17 +32,16 @@ MODEL = "usual-lstm"
 def lstm_cell(a, c_):
     """c = g i + f c_,  h = o tanh(c); arguments and results as in lstm-numpy.py."""
     H = c_.shape[1]
-    i, o, f = (sigmoid(a[:, k * H:(k + 1) * H]) for k in range(3))
-    g = np.tanh(a[:, 3 * H:])
+    iof, g = sigmoid(a[:, :3 * H]), np.tanh(a[:, 3 * H:])
+    i, o, f = iof[:, :H], iof[:, H:2 * H], iof[:, 2 * H:]
     c = g * i + f * c_
     shown = np.tanh(c)
 
     def back(dh, dc):
         dc = dc + dh * o * (1 - shown * shown)          # tanh' = 1 - tanh^2
-        di, do, df, dg = dc * g, dh * shown, dc * c_, dc * i
-        da = np.concatenate([di * i * (1 - i), do * o * (1 - o), df * f * (1 - f),
-                             dg * (1 - g * g)], axis=1)         # sigmoid' = sigmoid (1 - sigmoid)
-        return da, dc * f
+        diof, dg = np.concatenate([dc * g, dh * shown, dc * c_], axis=1), dc * i
+        diof *= iof * (1 - iof)                         # sigmoid' = sigmoid (1 - sigmoid)
+        return np.concatenate([diof, dg * (1 - g * g)], axis=1), dc * f
     return o * shown, c, back
 '''
 

@@ -59,7 +59,7 @@ MISTAKES = [
     ("cell", None, None, r"forward, one step: WRONG: c_t = g i \+ f c_\{t-1\}: c\["),
     ("cell", "return o * shown, c", "return o * c, c", "forward, one step: .* h_t = o tanh"),
     ("cell", " * (1 - shown * shown)", "", "backward, one step: WRONG: gradient of Wxh"),
-    ("cell", "return da, dc * f", "return da, dc", "backward, one step: .* of the incoming c"),
+    ("cell", "axis=1), dc * f", "axis=1), dc", "backward, one step: .* of the incoming c"),
     ("gru", None, None, r"WRONG: param_shapes: Wxh is \(5, 7\), should be \(15, 7\)"),
     ("gru", "(1 - z) * n + z * h_", "z * n + (1 - z) * h_", r"forward, one step: .* h_t = \(1"),
     ("gru", "dh * z)\n", "0 * dh)\n", "backward, one step: WRONG: gradient of the incoming h"),
