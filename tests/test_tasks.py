@@ -1,4 +1,5 @@
-"""data/tasks.py: lines are as described, as frequent as the floor supposes; errors are one line."""
+"""data/tasks.py: lines are as described, as frequent as the floor supposes; errors are one line.
+And data/parts.py."""
 import collections
 import hashlib
 import itertools
@@ -11,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import load_module
 
 TASKS = pathlib.Path(__file__).resolve().parents[1] / "data" / "tasks.py"
 LINES = {"copy": r"(?P<one>[a-z]+)>(?P=one)",
@@ -196,3 +198,38 @@ def test_help(python):
                           check=False, encoding="utf-8", timeout=60)
     assert done.returncode == 0 and done.stderr == ""
     assert all(word in done.stdout for word in (*LINES, "--size", "--seed", "--out"))
+
+
+PARTS = {"ab>ab\n": "string 2, end of string 1, copy 2, end of line 1",
+         "ab2>abab\n": "string 2, number 1, end of string 1, copy 4, end of line 1",
+         "aBcD?cDaB\n": "pairs 4, end of pairs 1, key asked for, its value, "
+                        "key asked for, its value, end of line 1",
+         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1"}
+
+
+@pytest.mark.parametrize("line, parts", PARTS.items())
+def test_parts_of_a_line(line, parts):
+    names = [re.fullmatch(r"(.+?) ?(\d*)", part).groups() for part in parts.split(", ")]
+    expected = [name for name, count in names for _ in range(int(count or 1))]
+    assert load_module(TASKS.with_name("parts.py")).label(line) == expected
+
+
+def test_parts_add_up_to_the_score_of_the_script(script, capsys):
+    """A line costs what it costs in a text of episodes, and the text's first newline nothing."""
+    lines, _ = tasks("recall", "--longest", 3, "--letters", 4, "--size", 600)
+    (script.folder / "text.txt").write_text(lines)
+    (script.folder / "after.txt").write_text("\n" + lines)
+    script.train("--iters 3 --reset \\n --save my.npz --val 0 --init 3")
+    scored = script.run("--load my.npz --iters 0 --val 1 --sample_length 0 --data after.txt")
+    expected = float(re.search(r"held-out: (\S+) BPC", scored.stdout)[1])
+    paths = [str(script.folder / name) for name in ("my.npz", "text.txt")]
+    assert load_module(TASKS.with_name("parts.py")).main(paths) == 0
+    table = capsys.readouterr().out.splitlines()[2:]
+    rows = {name.strip(): (int(count.replace(",", "")), float(bits))
+            for _, name, count, bits, _ in (row.split("|") for row in table)}
+    count, bits = rows.pop("all")
+    assert count == len(lines) == sum(count for count, _ in rows.values())
+    assert bits == pytest.approx(expected, abs=2e-4)
+    assert bits == pytest.approx(sum(n * part for n, part in rows.values()) / count, abs=2e-4)
+    assert load_module(TASKS.with_name("parts.py")).main([paths[0], str(TASKS)]) == 2
+    assert capsys.readouterr().err.startswith("parts.py: ")
