@@ -9,10 +9,11 @@ An LSTM, the controller, with a memory: a matrix M of N rows (locations) of W nu
 it writes to the memory and reads from it softly: a weighting, N numbers whose sum is at most 1,
 says where. Weightings come from content (which rows look like this key?), usage (which rows are
 free?) or time (which row was written after the one just read?). All of it is differentiable, so
-BPTT teaches the network how to use its memory. It is the whole model of Graves et al., "Hybrid
-computing using a neural network with dynamic external memory", Nature 538 (2016):
+BPTT teaches the network how to use its memory. But for the LSTM's cell it is the whole model of
+Graves et al., "Hybrid computing using a neural network with dynamic external memory", Nature 538
+(2016); x_ is x of step t - 1, f_r and wr_r are those of read head r:
 
-            x_t ---Wxh---> (+) ---> LSTM ---> h_t ---Why---> (+) ---> y_t ---softmax---> p_t
+            x_t ---Wxh---> (+) ---> LSTM ---> h_t ---Why---> (+) ---> y_t ---softmax---> next x_t
                             ^       |  ^       |              ^
                             |       +--+       | keys, gates  | Wry
                             Wrh                v              |
@@ -24,8 +25,8 @@ computing using a neural network with dynamic external memory", Nature 538 (2016
     usage       u = (u_ + ww_ - u_ ww_) prod_r (1 - f_r wr_r_)              free gates f
     allocation  a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]               phi: least used first
     write       ww = gw (ga a + (1 - ga) c),  M = M_ (1 - ww e^T) + ww v^T  gates gw, ga; erase e
-    links       L[i,j] = (1 - ww[i] - ww[j]) L_[i,j] + ww[i] p_[j]          precedence p: where was
-                p = (1 - sum ww) p_ + ww                                    written last
+    links       L[i,j] = (1 - ww[i] - ww[j]) L_[i,j] + ww[i] p_[j], i != j  precedence p: where
+                p = (1 - sum ww) p_ + ww                                    was written last
     read        wr = pi_1 L^T wr_ + pi_2 c + pi_3 L wr_,  r = M^T wr        read modes pi
 
     python dnc-numpy.py                               train for a minute on the story in data/
@@ -34,12 +35,13 @@ computing using a neural network with dynamic external memory", Nature 538 (2016
     python dnc-numpy.py --help                        every flag
 
 The model comes first, one function per mechanism: each computes its equation and returns, beside
-the result, back, which computes the gradient. After it comes what trains any such model. x_ is x of
-step t - 1; dx is the gradient of the loss with respect to x.
+the result, back, which computes the gradient; dx is the gradient of the loss with respect to x.
+After it comes what trains any such model.
 
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M
-characters in the vocabulary (in param_shapes, forward and backward; elsewhere M is the memory), R
-read heads. The stream comes first, h_t (B, H), M_t (B, N, W). dnc-debug.py checks the gradients.
+characters in the vocabulary (from content to memory, M is the memory), R read heads. The stream
+comes before H, N, R and W: h_t (B, H), M_t (B, N, W). dnc-debug.py checks the gradients.
+"The article" is the introduction to such scripts that was built on github.com/krocki/dnc.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
 import argparse
@@ -76,7 +78,7 @@ SIZES = {"hidden": (128, "H, hidden units"),                # flag: (default, me
          "width": (16, "W, numbers in a memory location"),
          "heads": (2, "R, read heads")}
 DEFAULTS = {"batchsize": 16, "lr": 0.1}
-EPS = 1e-6                  # keeps the cosine of an empty row at 0, and two gradients finite
+EPS = 1e-6      # in |k|, |M[i]| and usage: an empty row has cosine 0, no gradient divides by 0
 
 
 # The model ----------------------------------------------------------------------------------------
@@ -112,8 +114,8 @@ def param_shapes(M, hidden, locations, width, heads):
 def init_params(rng, M, init, *sizes):
     """Initial parameters: random weights (see random_weights), biases 0, but 1 for the forget gate:
     a fresh cell keeps what it has."""
-    params, H = random_weights(rng, param_shapes(M, *sizes), init), sizes[0]
-    params["bh"][2 * H:3 * H] = 1
+    params = random_weights(rng, param_shapes(M, *sizes), init)
+    params["bh"][2 * sizes[0]:3 * sizes[0]] = 1
     return params
 
 
@@ -174,9 +176,7 @@ def softmax(z):
     p /= p.sum(axis=-1, keepdims=True)
 
     def back(dp):
-        dz = p * dp
-        dz -= p * dz.sum(axis=-1, keepdims=True)
-        return dz
+        return p * (dp - dot(p, dp))
     return p, back
 
 
@@ -185,18 +185,33 @@ def oneplus(z):
     x = 1 + np.maximum(z, np.log1p(np.exp(np.minimum(z, 80))))
 
     def back(dx):
-        return dx * -np.expm1(1 - x)                    # sigmoid(z) = 1 - e^(1 - x)
+        return dx * sigmoid(z)                          # the slope of log(1 + e^z)
     return x, back
 
 
+def scale_keys(k, beta):
+    """q = beta k / |k|: q . m / |m| is then beta cos(k, m), as content needs it; |k|^2 = k.k + EPS.
+
+    k, q: (B, R + 1, W), of all read heads and the write head; beta: (B, R + 1).
+    """
+    beta = beta[:, :, None]
+    scale = beta / np.sqrt(dot(k, k) + EPS)
+    q = scale * k
+
+    def back(dq):
+        dbeta = dot(q, dq) / beta
+        return scale * (dq - q * (dbeta / beta)), dbeta[:, :, 0]    # = scale (dq - k k.dq / |k|^2)
+    return q, back
+
+
 def interface(xi, R, W):
-    """Interface vector xi (B, I): what the controller tells the memory.
+    """Interface vector xi (B, I), all that the controller tells the memory: see interface_shapes.
 
     Returns the keys of the read heads (B, R, W) and the write head (B, 1, W), scaled as scale_keys
     says, write vector v and erase vector e (B, W), free gates f (B, R), allocation gate ga and
     write gate gw (B, 1), read modes pi (B, R, 3), and back.
     """
-    B, keys, vector, gates = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2
+    B, keys, vector, gates = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2     # their ends
     s = sigmoid(xi[:, vector:gates])
     e, f, ga, gw = s[:, :W], s[:, W:W + R], s[:, -2:-1], s[:, -1:]
     beta, beta_back = oneplus(xi[:, gates:gates + R + 1])
@@ -212,21 +227,6 @@ def interface(xi, R, W):
     return k[:, :R], k[:, R:], xi[:, keys:vector], e, f, ga, gw, pi, back
 
 
-def scale_keys(k, beta):
-    """q = beta k / |k|: q . m / |m| is then beta cos(k, m), as content needs it; |k|^2 = k.k + EPS.
-
-    k, q: (B, R + 1, W), of all read heads and the write head; beta: (B, R + 1).
-    """
-    beta = beta[:, :, None]
-    scale = beta / np.sqrt(dot(k, k) + EPS)
-    q = scale * k
-
-    def back(dq):
-        dbeta = dot(q, dq) / beta
-        return scale * (dq - q * (dbeta / beta)), dbeta[:, :, 0]    # only what is at right angles
-    return q, back                                                  # to k turns it
-
-
 def content(M, q):
     """Content weighting: c[i] = softmax over i of beta cos(k, M[i]) = q . M[i] / |M[i]|.
 
@@ -239,7 +239,7 @@ def content(M, q):
 
     def back(dc):
         dz = c_back(dc)
-        dz /= m
+        dz /= m                                         # now that of q . M[i]
         dM = sum_outer(dz, q)
         dM -= ((dz * z).sum(axis=1) / m[:, 0])[:, :, None] * M      # through |M[i]|
         return dM, np.matmul(dz, M)                                 # dM, dq
@@ -255,7 +255,7 @@ def sum_outer(x, y):
 def usage(f, wr_, u_, ww_):
     """Usage: u = (u_ + ww_ - u_ ww_) psi, with the retention psi = prod over r of (1 - f_r wr_r_).
 
-    A location is used once written to; a read head's free gate can free what the head has read.
+    What is written is used; a read head's free gate can free what the head has read.
     f: (B, R); wr_: (B, R, N); u, u_, ww_: (B, N).
     """
     f = f[:, :, None]
@@ -278,13 +278,13 @@ def usage(f, wr_, u_, ww_):
 def allocation(u):
     """Allocation weighting: a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i], phi: least used first.
 
-    u, a: (B, N). Two deviations from the paper: u is moved into [EPS, 1], since its gradient has
-    1 / u in it; and equal usages, as all are after a reset, are sorted by location, by u + i delta,
-    since rounding must not choose. The order phi is a constant for the gradient, as in the paper.
+    u, a: (B, N). Two deviations from the paper: u is moved into [EPS, 1], since back divides by it;
+    and usages equal but for rounding, as all are after a reset, are sorted by location, by
+    u + i delta. The order phi is a constant for the gradient, as in the paper.
     """
     B, N = u.shape
     delta = 1e-6 if u.real.dtype == np.float32 else 1e-9
-    phi = (u.real + delta * np.arange(N)).argsort(axis=1, kind="stable")
+    phi = (u.real + delta * np.arange(N)).argsort(axis=1, kind="stable")    # real: dnc-debug.py
     phi += np.arange(0, B * N, N)[:, None]              # as indices of u.ravel()
     v = EPS + (1 - EPS) * u.take(phi)
     before = np.ones_like(v)                            # prod_{i<j} v_i
@@ -294,7 +294,7 @@ def allocation(u):
 
     def back(da):
         da_phi, behind, du = da.take(phi), np.zeros_like(v), np.empty_like(v)
-        # v_i is a factor of all a_j behind it: sum_{j>i} da_j a_j, summed from the end
+        # v_i is a factor of all a_j behind it: behind_i = sum_{j>i} da_j a_j, summed from the end
         np.add.accumulate((da_phi * a_phi)[:, :0:-1], axis=1, out=behind[:, -2::-1])
         du.put(phi, (1 - EPS) * (behind / v - da_phi * before))
         return du
@@ -312,24 +312,14 @@ def write_weighting(gw, ga, a, c):
     return gw * mix, back
 
 
-def outer(w, *pairs):
-    """For each pair (x, y): w[i] x[j] + y[j], (B, N, n), as one product with two terms: half the
-    time of broadcasting at N = 32. w: (B, N); x, y: (B, n), or one of them a number."""
-    n = next(value.shape[1] for value in pairs[0] if np.ndim(value))
-    left, right = np.ones((*w.shape, 2), w.dtype), np.empty((len(pairs), len(w), 2, n), w.dtype)
-    left[:, :, 0] = w
-    for (x, y), pair in zip(pairs, right):
-        pair[:, 0], pair[:, 1] = x, y
-    return np.matmul(left, right)
-
-
 def write(M_, ww, e, v):
     """Memory: M = M_ (1 - ww e^T) + ww v^T. M, M_: (B, N, W); ww: (B, N); e, v: (B, W)."""
-    fade, M = outer(ww, (-e, 1), (v, 0))
-    M += fade * M_
+    w, row = ww[:, :, None], ww[:, None]
+    fade = 1 - w * e[:, None]
+    M = fade * M_ + w * v[:, None]
 
     def back(dM):
-        dfade, row = dM * M_, ww[:, None]
+        dfade = dM * M_
         dww = np.matmul(dM, v[:, :, None]) - np.matmul(dfade, e[:, :, None])
         return (fade * dM, dww[:, :, 0],
                 -np.matmul(row, dfade)[:, 0], np.matmul(row, dM)[:, 0])     # dM_, dww, de, dv
@@ -341,17 +331,18 @@ def link(L_, p_, ww):
 
     L, L_: (B, N, N); p_, ww: (B, N).
     """
-    fade, L = outer(ww, (-1, 1 - ww), (p_, 0))
-    L += fade * L_
+    w, row = ww[:, :, None], ww[:, None]
+    fade = 1 - w - row
+    L = fade * L_ + w * p_[:, None]
     np.einsum("bii->bi", L)[:] = 0                      # a view of the diagonals
 
     def back(dL):
-        dL = dL.copy()
+        dL = dL.copy()                                  # the caller's stays
         np.einsum("bii->bi", dL)[:] = 0
-        dfade, one = dL * L_, np.ones_like(ww)
-        dww = (np.matmul(dL, p_[:, :, None]) - np.matmul(dfade, one[:, :, None]))[:, :, 0]
-        dww -= np.matmul(one[:, None], dfade)[:, 0]
-        return fade * dL, np.matmul(ww[:, None], dL)[:, 0], dww             # dL_, dp_, dww
+        dfade, ones = dL * L_, np.ones_like(row)        # a product with ones is the fastest sum
+        dww = np.matmul(dL, p_[:, :, None]) - np.matmul(dfade, ones.swapaxes(1, 2))
+        dww = dww[:, :, 0] - np.matmul(ones, dfade)[:, 0]
+        return fade * dL, np.matmul(row, dL)[:, 0], dww             # dL_, dp_, dww
     return L, back
 
 
@@ -370,16 +361,13 @@ def read_weighting(pi, L, wr_, c):
     pi: (B, R, 3); L: (B, N, N); wr, wr_, c: (B, R, N).
     """
     LT, pi = L.swapaxes(1, 2), pi.transpose(2, 0, 1)[..., None]
-    ways = np.empty((3, *c.shape), c.dtype)
-    np.matmul(wr_, L, out=ways[0])
-    ways[1] = c
-    np.matmul(wr_, LT, out=ways[2])
+    ways = np.stack([np.matmul(wr_, L), c, np.matmul(wr_, LT)])     # rows: L^T wr_ is wr_ L
 
     def back(dwr):
         dpi = (ways * dwr).sum(axis=3).transpose(1, 2, 0)
-        db, dc, df = pi * dwr
-        dL = sum_outer(np.concatenate([wr_, df], axis=1), np.concatenate([db, wr_], axis=1))
-        return dpi, dL, np.matmul(db, LT) + np.matmul(df, L), dc    # dpi, dL, dwr_, dc
+        dback, dc, dforth = pi * dwr
+        dL = sum_outer(wr_, dback) + sum_outer(dforth, wr_)
+        return dpi, dL, np.matmul(dback, LT) + np.matmul(dforth, L), dc     # dpi, dL, dwr_, dc
     return (pi * ways).sum(axis=0), back
 
 
@@ -408,19 +396,18 @@ def memory(xi, M_, u_, p_, L_, wr_, ww_):
     r, read_back = read(M, wr)
 
     def back(dr, dM, du, dp, dL, dwr, dww):
-        """The same list upwards; what has several uses gets a gradient from each."""
-        dM_read, dwr_read = read_back(dr)
-        dpi, dL_read, dwr_, dcr = read_weighting_back(dwr + dwr_read)
-        dM_content, dkr = read_content_back(dcr)
-        dp_, dww_precedence = precedence_back(dp)
-        dL_, dp_link, dww_link = link_back(dL + dL_read)
-        dM_, dww_write, de, dv = write_back(dM + dM_read + dM_content)
-        dww = dww + dww_precedence + dww_link + dww_write
-        dgw, dga, da, dcw = write_weighting_back(dww)
-        dM_content, dkw = write_content_back(dcw[:, None])
-        df, dwr_usage, du_, dww_ = usage_back(du + allocation_back(da))
+        """The same list upwards; dM2, dM3: of the second and third use of M. Uses add up."""
+        dM2, dwr2 = read_back(dr)
+        dpi, dL2, dwr_, dcr = read_weighting_back(dwr + dwr2)
+        dM3, dkr = read_content_back(dcr)
+        dp_, dww2 = precedence_back(dp)
+        dL_, dp_2, dww3 = link_back(dL + dL2)
+        dM_, dww4, de, dv = write_back(dM + dM2 + dM3)
+        dgw, dga, da, dcw = write_weighting_back(dww + dww2 + dww3 + dww4)
+        dM_2, dkw = write_content_back(dcw[:, None])
+        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da))
         dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dpi)
-        return dxi, (dM_ + dM_content, du_, dp_ + dp_link, dL_, dwr_ + dwr_usage, dww_)
+        return dxi, (dM_ + dM_2, du_, dp_ + dp_2, dL_, dwr_ + dwr_2, dww_)
     return r, (M, u, p, L, wr, ww), back
 
 
@@ -439,10 +426,10 @@ def forward(params, inputs, state, reset=None):
     Wxh, Whh, Wrh, Why, Wry, bh, by = (
         params[name] for name in ("Wxh", "Whh", "Wrh", "Why", "Wry", "bh", "by"))
     (S, B), (M, H), (R, W) = inputs.shape, Why.shape, state["r"].shape[1:]
-    WxiT = np.concatenate([params[name] for name in interface_shapes(H, W, R)]).T.copy()
+    WhxiT = np.concatenate([params[name] for name in interface_shapes(H, W, R)]).T.copy()
 
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-    h = np.empty((S + 1, B, H), Whh.dtype)              # h[0] is the incoming state
+    h = np.empty((S + 1, B, H), Whh.dtype)              # h[t + 1] is h_t, h[0] the incoming state
     r = np.empty((S + 1, B, R * W), Whh.dtype)
     h[0], r[0], c, steps = state["h"], state["r"].reshape(B, R * W), state["c"], []
     memory_state = [state[name] for name in MEMORY]
@@ -450,11 +437,11 @@ def forward(params, inputs, state, reset=None):
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT) + np.dot(r[t], WrhT)
-        if reset is not None:
+        if reset is not None:                       # h[t] itself stays, since y reads it
             recurrent, c = recurrent * keep[t], c * keep[t]
             memory_state = [keep_rows(value, keep[t]) for value in memory_state]
         h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
-        r_t, memory_state, memory_back = memory(np.dot(h[t + 1], WxiT), *memory_state)
+        r_t, memory_state, memory_back = memory(np.dot(h[t + 1], WhxiT), *memory_state)
         r[t + 1] = r_t.reshape(B, R * W)
         steps.append((cell_back, memory_back))
 
@@ -466,26 +453,26 @@ def forward(params, inputs, state, reset=None):
 def backward(params, cache, dlogits, dstate):
     """Back-propagation through time: the lines of forward in reverse order, each differentiated.
 
-    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
-    after the last step. Returns the gradients of the parameters and of the incoming state.
+    dlogits: (M, S, B). dstate: the gradient of the state after the last step. Returns the gradients
+    of the parameters and of the incoming state.
     """
     Whh, Wrh, Why, Wry = (params[name] for name in ("Whh", "Wrh", "Why", "Wry"))
     inputs, h, r, keep, steps = cache
     (M, S, B), H, (R, W) = dlogits.shape, Whh.shape[1], dstate["r"].shape[1:]
     shapes = interface_shapes(H, W, R)
-    Wxi = np.concatenate([params[name] for name in shapes])
+    Whxi = np.concatenate([params[name] for name in shapes])
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds xi_t and step t + 1
     dr = np.dot(dy.T, Wry).reshape(S, B, R, W)
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
-    dxi = np.empty((S, B, len(Wxi)), Whh.dtype)
+    dxi = np.empty((S, B, len(Whxi)), Whh.dtype)
     dh_next, dc, dr_next = dstate["h"], dstate["c"], dstate["r"]
     dmemory = [dstate[name] for name in MEMORY]
     for t in reversed(range(S)):
         cell_back, memory_back = steps[t]
         dxi[t], dmemory = memory_back(dr[t] + dr_next, *dmemory)
-        da[t], dc = cell_back(dh[t] + dh_next + np.dot(dxi[t], Wxi), dc)
+        da[t], dc = cell_back(dh[t] + dh_next + np.dot(dxi[t], Whxi), dc)
         da_t = da[t]
         if keep is not None:
             da_t, dc = da_t * keep[t], dc * keep[t]
@@ -494,7 +481,7 @@ def backward(params, cache, dlogits, dstate):
     before = {"h": dh_next, "c": dc, "r": dr_next, **dict(zip(MEMORY, dmemory))}
 
     da_kept = (da if keep is None else da * keep).reshape(S * B, 4 * H)
-    da, dxi = da.reshape(S * B, 4 * H), dxi.reshape(S * B, len(Wxi))
+    da, dxi = da.reshape(S * B, 4 * H), dxi.reshape(S * B, len(Whxi))
     h_, h, r_, r = (x.reshape(S * B, -1) for x in (h[:S], h[1:], r[:S], r[1:]))
     ends = np.cumsum([shape[0] for shape in shapes.values()])[:-1]
     return {"Wxh": one_hot_product(da, inputs, M),

@@ -28,6 +28,7 @@ After it comes what trains any such model: loss, Adagrad, text, sampling, checkp
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M
 characters in the vocabulary. The equations treat a stream as a column, as papers do; in the code it
 is a row, h_t (B, H), so that all steps of a window, (S, B, H), are one matrix of S B rows.
+"The article" is the introduction to such scripts that was built on github.com/krocki/dnc.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
 import argparse
@@ -78,8 +79,8 @@ def param_shapes(M, hidden):
 def init_params(rng, M, init, *sizes):
     """Initial parameters: random weights (see random_weights), biases 0, but 1 for the forget gate:
     a fresh cell keeps what it has."""
-    params, H = random_weights(rng, param_shapes(M, *sizes), init), sizes[0]
-    params["bh"][2 * H:3 * H] = 1
+    params = random_weights(rng, param_shapes(M, *sizes), init)
+    params["bh"][2 * sizes[0]:3 * sizes[0]] = 1
     return params
 
 
@@ -129,13 +130,13 @@ def forward(params, inputs, state, reset=None):
     (S, B), (M, H) = inputs.shape, Why.shape
 
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-    h = np.empty((S + 1, B, H), Whh.dtype)          # h[0] is the incoming state
+    h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     h[0], c, steps = state["h"], state["c"], []
     WhhT = Whh.T.copy()                             # a copy is faster in products than a view
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT)
-        if reset is not None:
+        if reset is not None:                       # h[t] itself stays, since y reads it
             recurrent, c = recurrent * keep[t], c * keep[t]
         h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
         steps.append(cell_back)
@@ -155,7 +156,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds that of step t + 1
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
     dh_next, dc = dstate["h"], dstate["c"]
     for t in reversed(range(S)):

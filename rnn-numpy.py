@@ -25,6 +25,7 @@ After it comes what trains any such model: loss, Adagrad, text, sampling, checkp
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M
 characters in the vocabulary. The equations treat a stream as a column, as papers do; in the code it
 is a row, h_t (B, H), so that all steps of a window, (S, B, H), are one matrix of S B rows.
+"The article" is the introduction to such scripts that was built on github.com/krocki/dnc.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
 import argparse
@@ -93,13 +94,13 @@ def forward(params, inputs, state, reset=None):
     (S, B), (M, H) = inputs.shape, Why.shape
 
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-    h = np.empty((S + 1, B, H), Whh.dtype)          # h[0] is the incoming state
+    h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     h[0] = state["h"]
     WhhT = Whh.T.copy()                             # a copy is faster in products than a view
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT)
-        if reset is not None:
+        if reset is not None:                       # h[t] itself stays, since y reads it
             recurrent *= keep[t]
         np.tanh(x[t] + recurrent, out=h[t + 1])
 
@@ -118,7 +119,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, len(Whh)
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds that of step t + 1
     dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
     da = np.empty_like(dh)                      # a_t: the argument of tanh
     dh_next = dstate["h"]

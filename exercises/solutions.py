@@ -271,20 +271,19 @@ def memory(xi, M_, u_, p_, L_, wr_, ww_):
     r, read_back = read(M, wr)
 
     def back(dr, dM, du, dp, dL, dwr, dww):
-        """The same list upwards; what has several uses gets a gradient from each."""
-        dM_read, dwr_read = read_back(dr)
-        dpi, dL_read, dwr_, dcr = read_weighting_back(dwr + dwr_read)
-        dM_content, dkr = read_content_back(dcr)
-        dp_, dww_precedence = precedence_back(dp)
-        dL_, dp_link, dww_link = link_back(dL + dL_read)
-        dM_wiped, dww_write, de, dv = write_back(dM + dM_read + dM_content)
+        """The same list upwards; dM2, dM3: of the second and third use of M. Uses add up."""
+        dM2, dwr2 = read_back(dr)
+        dpi, dL2, dwr_, dcr = read_weighting_back(dwr + dwr2)
+        dM3, dkr = read_content_back(dcr)
+        dp_, dww2 = precedence_back(dp)
+        dL_, dp_2, dww3 = link_back(dL + dL2)
+        dM_wiped, dww4, de, dv = write_back(dM + dM2 + dM3)
         dM_, dpsi = wipe_back(dM_wiped)
-        dww = dww + dww_precedence + dww_link + dww_write
-        dgw, dga, da, dcw = write_weighting_back(dww)
-        dM_content, dkw = write_content_back(dcw[:, None])
-        df, dwr_usage, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
+        dgw, dga, da, dcw = write_weighting_back(dww + dww2 + dww3 + dww4)
+        dM_2, dkw = write_content_back(dcw[:, None])
+        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
         dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dpi)
-        return dxi, (dM_ + dM_content, du_, dp_ + dp_link, dL_, dwr_ + dwr_usage, dww_)
+        return dxi, (dM_ + dM_2, du_, dp_ + dp_2, dL_, dwr_ + dwr_2, dww_)
     return r, (M, u, p, L, wr, ww), back
 '''
 

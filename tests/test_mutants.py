@@ -15,15 +15,15 @@ EQUIVALENT = [                      # what may survive: functions, what their li
     ("param_shapes", ["hidden", "interface_shapes(H"], "H is hidden"),
     ("oneplus", ["81", "79"], "from 37 on, log(1 + e^z) is z to all digits"),
     ("sum_outer", ["return np.matmul", "y.shape", "== 2", "== 0"], "the other product, slower"),
+    ("link", ["ones_like(L)", "ones_like(dL)"], "more columns of ones than are used"),
     ("allocation", ["like(v)", "like(before)", "like(da)"], "all have one shape and type"),
-    ("outer", ["pairs[1]"], "each pair has an array, and all arrays have one length"),
     ("forward", ["keep = (inputs", "None if Whh", "None if inputs"], "all 1 without a reset"),
     ("forward backward", ["keep_rows(keep"], "a product in another order"),
     ("forward", [f"interface_shapes({sizes})" for sizes in (
         "R, W, R", "W, W, R", "params, W, R", "H, H, R", "H, R, R", "H, W, H", "H, W, W")],
      "only the names are used"),
     ("backward", ["interface_shapes(R", "interface_shapes(W"], "only numbers of rows are used"),
-    ("backward", ["Wxi.dtype"], "both have one type"),
+    ("backward", ["Whxi.dtype"], "both have one type"),
     ("backward", ["reshape(S * B, -2)"], "NumPy takes any negative number for -1"),
     ("clip", ["else 2", "else 0"], "the norm is 0, and so are all numbers")]
 
@@ -34,7 +34,7 @@ def cases(name):
     found = [random_case(name, B, S, scale, sizes[:len(SIZES[name])], reset, windows)
              for B, S, sizes, scale, reset, windows in [
                  (2, 4, (3, 4, 3, 2), 0.7, None, 4), (1, 3, (2, 3, 2, 3), 0.7, 2, 4),
-                 (2, 3, (3, 4, 3, 2), None, None, 0), (2, 1, (2, 1, 2, 1), 0.7, None, 4)]]
+                 (2, 3, (3, 4, 3, 2), None, None, 0), (2, 1, (2, 1, 3, 2), 0.7, None, 4)]]
     return [(case, numerical(case), equations.literal(
         name, case.params, case.inputs, case.state, case.reset)) for case in found]
 
