@@ -15,7 +15,7 @@ EQUIVALENT = [                      # what may survive: functions, what their li
     ("param_shapes", ["hidden", "interface_shapes(H"], "H is hidden"),
     ("oneplus", ["81", "79"], "from 37 on, log(1 + e^z) is z to all digits"),
     ("sum_outer", ["return np.matmul", "y.shape", "== 2", "== 0"], "the other product, slower"),
-    ("link", ["ones_like(L)", "ones_like(dL)"], "more columns of ones than are used"),
+    ("link", ["ones_like(L", "ones_like(dL"], "more columns of ones than are used"),
     ("allocation", ["like(v)", "like(before)", "like(da)"], "all have one shape and type"),
     ("forward", ["keep = (inputs", "None if Whh", "None if inputs"], "all 1 without a reset"),
     ("forward backward", ["keep_rows(keep"], "a product in another order"),
