@@ -225,8 +225,8 @@ def encode(text, vocab, name):
     number = {c: k for k, c in enumerate(vocab)}
     lacking = sorted(set(text) - number.keys())
     if lacking:
-        raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: "
-                      f"{' '.join(map(ascii, lacking[:20]))}")
+        shown = " ".join(map(ascii, lacking[:20]))
+        raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: {shown}")
     return np.fromiter(map(number.get, text), np.min_scalar_type(len(vocab) - 1), len(text))
 
 
@@ -261,9 +261,8 @@ def zero_state(run, B):
 
 
 def score(run, stop):
-    """Held-out bits per character (BPC); nan if a signal comes. Each character from tail on counts
-    once; the text is cut into 64 segments, read side by side from zero state. With --reset they
-    begin at the next reset character, except for the first."""
+    """Held-out bits per character (BPC), or nan if a signal comes: 64 segments, side by side from
+    zero state. With --reset all but the first are moved to begin behind a reset character."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
     if run.reset_id is not None:
         begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
@@ -280,8 +279,7 @@ def score(run, stop):
 
 
 def sample(run, stop):
-    """What the network writes after the prime: each character is drawn from
-    softmax(y / temperature) and is the next input."""
+    """What follows the prime: each character drawn from softmax(y / temperature), then read."""
     text = prime = run.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
     rng, state = generator(run.seed, 2, run.iter), zero_state(run, 1)
     for t in range(len(prime) + run.sample_length - 1):
@@ -368,8 +366,8 @@ def load(path):
         run.state = {name: checked("state_" + name, shape, low=-1)
                      for name, shape in state_shapes(B, *run.sizes).items()}
         run.position, run.jumps = (checked(name, (B,), np.int64) for name in ("position", "jumps"))
-        counters = {name: checked(name, (), type(first)) for name, first in COUNTERS.items()}
-        vars(run).update({name: value.item() for name, value in counters.items()})
+        for name, first in COUNTERS.items():
+            setattr(run, name, checked(name, (), type(first)).item())
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
         raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
@@ -514,16 +512,14 @@ def parse(argv):
 
 def begin(given):
     """The run that the flags ask for, fresh or loaded, with its text."""
-    defaults = {name: default for name, (*_, default, _) in FLAGS.items()}
-    run = argparse.Namespace(**defaults, **COUNTERS)
+    run = argparse.Namespace(**{name: flag[2] for name, flag in FLAGS.items()}, **COUNTERS)
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])))
         run.fp64 = run.dtype == np.float64
-        fixed = [*SIZES, "batchsize", "init", "fp64"]
-        fixed += ["reset"] * bool(run.reset) + ["seed"] * (given.get("iters") != 0)
-        for name in fixed:
-            if name in given and given[name] != getattr(run, name):
+        free = {"reset": not run.reset, "seed": given.get("iters") == 0}    # else the checkpoint's
+        for name in (*SIZES, "batchsize", "init", "fp64", "reset", "seed"):
+            if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
     run.sizes = tuple(getattr(run, name) for name in SIZES)
@@ -540,11 +536,10 @@ def begin(given):
         run.tail = len(run.ids) - round(run.val * len(run.ids))
         if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
             raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
-                          f"{len(run.vocab)} different; it takes {run.seqlength + 1:,}, and 2")
-        digest = zlib.crc32(run.ids)
-        if run.load and digest != run.digest:
+                          f"{len(run.vocab)} different; it takes {run.seqlength + 1:,} and 2")
+        before, run.digest = run.digest, zlib.crc32(run.ids)
+        if run.load and run.digest != before:
             run.changed = f"{run.data} is not the text of {run.load}"
-        run.digest = digest
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -569,8 +564,8 @@ def begin(given):
 def check_memory(run):
     """Refuse sizes whose parameters and one window are larger than the machine's memory."""
     M, rows = len(run.vocab), max(run.batchsize * run.seqlength, 64 * 25)       # or those of score
-    params, state = (sum(map(math.prod, shapes.values())) for shapes in (
-        param_shapes(M, *run.sizes), state_shapes(1, *run.sizes)))
+    params = sum(map(math.prod, param_shapes(M, *run.sizes).values()))
+    state = sum(map(math.prod, state_shapes(1, *run.sizes).values()))
     need = run.dtype.itemsize * (4 * params + rows * (3 * M + 5 * state))
     with contextlib.suppress(AttributeError, ValueError):       # Windows does not tell
         if need > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
@@ -601,7 +596,7 @@ def check_targets(run):
 def main(argv=None, train=train):
     """Run the command line; returns the exit status."""
     if hasattr(sys.stdout, "reconfigure"):              # a closed one, or a notebook's, has none
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
         with signals_caught() as stop, np.errstate(all="ignore"):   # iterate looks at the numbers
             run = begin(parse(argv))
@@ -610,10 +605,10 @@ def main(argv=None, train=train):
             elif not stop.signal:
                 if run.changed:
                     say(f"{run.changed}: streams start afresh")
-                say(f"{MODEL}: {sum(p.size for p in run.params.values()):,} parameters, "
-                    f"{run.batchsize} streams, {run.seqlength} steps; "
+                size, held_out = sum(p.size for p in run.params.values()), len(run.ids) - run.tail
+                say(f"{MODEL}: {size:,} parameters, {run.batchsize} streams, {run.seqlength} steps; "
                     f"{os.path.basename(run.data)}: {run.tail:,} characters, {len(run.vocab)} "
-                    f"different, and {len(run.ids) - run.tail:,} held out")
+                    f"different, and {held_out:,} held out")
                 train(run, stop)
             return 128 + stop.signal if stop.signal else 0
     except Failure as e:
