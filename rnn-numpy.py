@@ -290,8 +290,8 @@ def sample(run, stop):
             if not np.isfinite(z).all():
                 raise Failure(f"the output is not finite after iteration {run.iter}", 1)
             z -= z.max()
-            p = np.cumsum(np.exp(z / run.temperature) if run.temperature else z == 0)
-            text += run.vocab[np.searchsorted(p, rng.random() * p[-1], side="right")]
+            p = np.exp(z / run.temperature) if run.temperature else z == 0
+            text += run.vocab[rng.choice(len(p), p=p / p.sum())]
         if stop.signal:
             break
     return text[len(prime):]
@@ -567,7 +567,7 @@ def check_memory(run):
     params = sum(map(math.prod, param_shapes(M, *run.sizes).values()))
     state = sum(map(math.prod, state_shapes(1, *run.sizes).values()))
     need = run.dtype.itemsize * (4 * params + rows * (3 * M + 5 * state))
-    with contextlib.suppress(AttributeError, ValueError):       # Windows does not tell
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not all systems tell
         if need > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
             raise Failure(f"this takes about {need:,} bytes of memory; there are {memory:,}")
 
@@ -605,10 +605,10 @@ def main(argv=None, train=train):
             elif not stop.signal:
                 if run.changed:
                     say(f"{run.changed}: streams start afresh")
-                size, held_out = sum(p.size for p in run.params.values()), len(run.ids) - run.tail
-                say(f"{MODEL}: {size:,} parameters, {run.batchsize} streams, {run.seqlength} steps; "
-                    f"{os.path.basename(run.data)}: {run.tail:,} characters, {len(run.vocab)} "
-                    f"different, and {held_out:,} held out")
+                size = sum(p.size for p in run.params.values())
+                say(f"{MODEL}: {size:,} parameters, {run.batchsize} streams, {run.seqlength} "
+                    f"steps; {os.path.basename(run.data)}: {run.tail:,} characters, "
+                    f"{len(run.vocab)} different, and {len(run.ids) - run.tail:,} held out")
                 train(run, stop)
             return 128 + stop.signal if stop.signal else 0
     except Failure as e:
