@@ -449,19 +449,20 @@ def iterate(run, gradients):
 def train(run, stop, gradients=gradients, save=save, agree=tuple):
     """Train until --iters, --timelimit or a signal ends it; report, check and save on the way.
     parallel/train.py replaces gradients, save and agree."""
-    begin, seconds, last, done = time.perf_counter(), run.seconds, run.iter + run.iters, False
-    spent, spent_iter = 0.0, run.iter                   # on training since the line before
+    begin = time.perf_counter() - run.seconds           # those of the loaded run count, too
+    end, last = time.perf_counter() + (run.timelimit or math.inf), run.iter + run.iters
+    spent, spent_iter, done = 0.0, run.iter, False      # on training, since the line before
     log(run, f"# {MODEL}", *(f"{name}={getattr(run, name)!r}" for name in SAVED),
         "columns: iter seconds train_bpc heldout_bpc chars_per_s")
     while not done:
         start = time.perf_counter()
         bpc = iterate(run, gradients)
         now = time.perf_counter()
-        spent, run.seconds = spent + now - start, seconds + now - begin
+        spent, run.seconds = spent + now - start, now - begin
         run.smooth += 0.001 * (bpc - run.smooth)        # a running average from 0 on,
         smooth = run.smooth / (1 - 0.999 ** run.iter)   # corrected for its start
 
-        wish, late = agree((stop.signal, now - begin >= (run.timelimit or math.inf)))
+        wish, late = agree((stop.signal, now >= end))
         stop.signal = wish or stop.signal               # one that has just come waits its turn
         done = bool(wish or late or run.iter >= last)
         progress = done or run.iter == 1 or run.iter % run.print_interval == 0
@@ -476,9 +477,9 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
         if run.targets and (check or done):
-            run.seconds = seconds + time.perf_counter() - begin
+            run.seconds = time.perf_counter() - begin
             better, run.best = heldout < run.best, min(run.best, heldout)   # min(x, nan) is x
-            save(run, run.targets[not better:])
+            save(run, run.targets[not better:])         # the best comes first
 
 
 def log(run, *columns):
@@ -509,8 +510,7 @@ FLAGS = {                                       # name: (type, smallest value, d
     "seqlength": (int, 1, 25, "S, steps in a window: how far back gradients flow"),
     "lr": (float, 1e-300, DEFAULTS["lr"], "learning rate of Adagrad"),
     "clip": (float, 0, 0.0, "largest norm of the gradient, per character; 0: no limit"),
-    "init": (float, 1e-300, None, "standard deviation of initial weights, over the root of the "
-             "number of inputs of a unit (default: 0.01 for all weights)"),
+    "init": (float, 1e-300, None, "initial weights vary by FLOAT / sqrt(inputs) (default: 0.01)"),
     "iters": (int, 0, None, "iterations of this run (default: no limit); 0: only sample"),
     "timelimit": (float, 1e-300, None, "seconds of this run (default: 60; none with --iters)"),
     "data": (str, "", STORY, "text to learn (default: the story in data/)"),
@@ -523,8 +523,7 @@ FLAGS = {                                       # name: (type, smallest value, d
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
     "reset": (str, "", "", "this CHARACTER (or \\n, \\t, \\r, \\\\) begins an episode: zero state"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
-    "save": (str, "", None, "write a checkpoint here at every check and at the end; FILE with "
-             ".best before its suffix keeps the best held-out BPC"),
+    "save": (str, "", None, "checkpoint, at checks and the end; the best of a.npz is a.best.npz"),
     "load": (str, "", None, "continue this checkpoint; sizes, batch and seed come from it"),
     "fname": (str, "", None, "append the figures of the log to this file, tab-separated")}
 
