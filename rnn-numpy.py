@@ -502,7 +502,7 @@ def parse(argv):
     for name, (kind, low, *_) in FLAGS.items():
         limit = {int: 2**62, float: math.inf}.get(kind)
         if limit and not low <= given.get(name, low) < limit:       # nan is not
-            error(f"--{name} {given[name]} is not at least {low}")
+            error(f"--{name} {given[name]} is out of range: at least {low}, below {limit}")
     return given
 
 
@@ -532,7 +532,7 @@ def begin(given):
         run.tail = len(run.ids) - round(run.val * len(run.ids))
         if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
             raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
-                          f"{len(run.vocab)} different; it takes {run.seqlength + 1:,} and 2")
+                          f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
         before, run.digest = run.digest, zlib.crc32(run.ids)
         if run.load and run.digest != before:
             run.changed = f"{run.data} is not the text of {run.load}"
