@@ -42,7 +42,6 @@ import signal
 import sys
 import tempfile
 import time
-import types
 import warnings
 import zipfile
 import zlib
@@ -177,9 +176,7 @@ def backward(params, cache, dlogits, dstate):
 # ---- common: learning ----
 def one_hot_product(d, inputs, M):
     """d^T x (n, M) for one-hot x (S B, M): column k sums the rows of d (S B, n) whose input is k.
-
-    Sorting rows by input instead of multiplying makes training 4 to 8 % faster from H = 128 on.
-    """
+    Sorting rows by input instead of multiplying makes training 4 to 8 % faster from H = 128 on."""
     rows = d.take(inputs.argsort(axis=None, kind="stable"), axis=0)
     sums, ones, end = np.empty((M, d.shape[1]), d.dtype), np.ones(len(d), d.dtype), 0
     for k, count in enumerate(np.bincount(inputs.ravel(), minlength=M).tolist()):
@@ -217,8 +214,8 @@ def gradients(params, inputs, targets, state, reset=None):
     sums over characters, so those of parts of a batch add up."""
     logits, state, cache = forward(params, inputs, state, reset)
     nats, dlogits = cross_entropy(logits, targets)
-    nothing = {name: np.zeros_like(value) for name, value in state.items()}     # BPTT is truncated
-    return float(nats.sum()), backward(params, cache, dlogits, nothing)[0], state
+    dstate = {name: np.zeros_like(value) for name, value in state.items()}      # BPTT is truncated
+    return float(nats.sum()), backward(params, cache, dlogits, dstate)[0], state
 
 
 def clip(grads, limit):
@@ -232,7 +229,6 @@ def adagrad(p, d, mem, lr):
     """Adagrad (Duchi et al. 2011), in place; mem is the sum of squared gradients."""
     mem += d * d
     p -= lr * d / np.sqrt(mem + 1e-8)
-# ---- end of common: learning ----
 
 
 # ---- common: text ----
@@ -253,26 +249,22 @@ def read_text(path, encoding, flag):
         with open(path, encoding=encoding, newline=newline) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
-        advice = ("utf-16" if e.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252" if
-                  encoding != "cp1252" and set(b"\x91\x92\x93\x94") & set(e.object) else "latin-1")
+        quotes = encoding != "cp1252" and re.search(rb"[\x91-\x94]", e.object)
+        advice = ("utf-16" if e.object[:2] in (b"\xff\xfe", b"\xfe\xff") else
+                  "cp1252" if quotes else "latin-1")
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: try --encoding {advice}")
     except (OSError, LookupError, ValueError) as e:
-        raise Failure(f"cannot read {path}: {getattr(e, 'strerror', 0) or e} ({flag} names a text)")
+        raise Failure(f"cannot read {path}: {getattr(e, 'strerror', e)} ({flag} names a text)")
 
 
 def encode(text, vocab, name):
     """Characters to their numbers in vocab, in the smallest unsigned type."""
-    lacking = sorted(set(text) - set(vocab))
+    number = {c: k for k, c in enumerate(vocab)}
+    lacking = sorted(set(text) - number.keys())
     if lacking:
-        raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: "
-                      f"{' '.join(map(ascii, lacking[:20]))}")
-    number = np.zeros(ord(max(vocab)) + 1, np.min_scalar_type(len(vocab) - 1))
-    number[[ord(c) for c in vocab]] = np.arange(len(vocab))
-    ids = np.empty(len(text), number.dtype)
-    for start in range(0, len(text), 1 << 20):  # in pieces: UTF-32 takes 4 bytes a character
-        piece = text[start:start + (1 << 20)].encode("utf-32-le", "surrogatepass")
-        ids[start:start + (1 << 20)] = number[np.frombuffer(piece, "<u4")]
-    return ids
+        shown = " ".join(map(ascii, lacking[:20]))
+        raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: {shown}")
+    return np.fromiter(map(number.get, text), np.min_scalar_type(len(vocab) - 1), len(text))
 
 
 def generator(seed, *key):
@@ -283,9 +275,8 @@ def generator(seed, *key):
 def next_window(run):
     """The next S characters of each stream and those that follow them: (S, B) each.
 
-    A stream without a whole window left jumps to a random place and starts from zero state. Streams
-    start from zero state at each 80th window of the text, too, or the network would never learn
-    what samples and held-out segments start from.
+    A stream without a whole window left jumps to a random place. There, and at each 80th window of
+    the text, it starts from zero state, as samples and held-out segments do.
     """
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
     jump = run.position >= last
@@ -297,7 +288,6 @@ def next_window(run):
     window = run.ids[run.position + np.arange(S + 1)[:, None]]
     run.position += S
     return window[:-1], window[1:]
-# ---- end of common: text ----
 
 
 # ---- common: scoring and sampling ----
@@ -308,9 +298,8 @@ def zero_state(run, B):
 
 
 def score(run, stop):
-    """Held-out bits per character (BPC); nan if a signal comes. Each character from tail on counts
-    once; the text is cut into 64 segments, read side by side from zero state. With --reset they
-    begin at the next reset character, except for the first."""
+    """Held-out bits per character (BPC), or nan if a signal comes: 64 segments, side by side from
+    zero state. With --reset all but the first are moved to begin behind a reset character."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
     if run.reset_id is not None:
         begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
@@ -327,33 +316,27 @@ def score(run, stop):
 
 
 def sample(run, stop):
-    """What the network writes after the prime: each character is drawn from
-    softmax(y / temperature) and is the next input."""
+    """What follows the prime: each character drawn from softmax(y / temperature), then read."""
+    text = prime = run.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
     rng, state = generator(run.seed, 2, run.iter), zero_state(run, 1)
-    ids = [run.vocab.index(c) for c in run.prime]
-    for t in range(len(run.prime) + run.sample_length - 1):
-        logits, state, _ = forward(run.params, np.array([[ids[t]]]), state, run.reset_id)
-        if t + 1 == len(ids):
+    for t in range(len(prime) + run.sample_length - 1):
+        x = np.array([[run.vocab.index(text[t])]])
+        logits, state, _ = forward(run.params, x, state, run.reset_id)
+        if t + 1 == len(text):
             z = logits.ravel().astype(float)
             if not np.isfinite(z).all():
                 raise Failure(f"the output is not finite after iteration {run.iter}", 1)
             z -= z.max()
-            p = np.cumsum(np.exp(z / run.temperature) if run.temperature else z == 0)
-            ids.append(int(np.searchsorted(p, rng.random() * p[-1], side="right")))
+            p = np.exp(z / run.temperature) if run.temperature else z == 0
+            text += run.vocab[rng.choice(len(p), p=p / p.sum())]
         if stop.signal:
             break
-    return "".join(run.vocab[i] for i in ids[len(run.prime):])
-# ---- end of common: scoring and sampling ----
+    return text[len(prime):]
 
 
 # ---- common: checkpoints ----
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
-COUNTERS = {"iter": int, "digest": int, "smooth": float, "seconds": float, "best": float}
-
-
-def files(path):
-    """Where --save writes: the best held-out BPC, with .best before the suffix, and the last."""
-    return ["{0}.best{1}".format(*os.path.splitext(path)), path]
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0}     # at first
 
 
 def save(run, paths):
@@ -375,7 +358,7 @@ def save(run, paths):
         except OSError as e:
             with contextlib.suppress(OSError):
                 os.remove(temporary)
-            raise Failure(f"cannot save {path}: {e.strerror or e}", 1)
+            raise Failure(f"cannot save {path}: {e.strerror}", 1)
 
 
 def read_array(data):
@@ -393,61 +376,54 @@ def load(path):
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("error")              # NumPy only warns of headers it has mended
             members = archive.infolist()
-            if sum(m.file_size + m.compress_type for m in members) > os.path.getsize(path):
+            size = sum(m.file_size for m in members)
+            if size > os.path.getsize(path) or any(m.compress_type for m in members):
                 raise ValueError("it is compressed")
             arrays = {m.filename[:-4]: read_array(archive.read(m)) for m in members}
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
-        run = types.SimpleNamespace(**parse([f"--{name}={arrays[name]}" for name in SAVED]))
-        run.vocab, run.dtype = list(map(chr, arrays["vocabulary"].tolist())), arrays["by"].dtype
-        if run.dtype not in (np.float32, np.float64) or len(set(run.vocab)) < len(run.vocab):
-            raise ValueError("its type or its vocabulary is none")
+        run = argparse.Namespace(**parse([f"--{name}={arrays[name]}" for name in SAVED]))
+        run.sizes = tuple(getattr(run, name) for name in SIZES)
+        run.dtype = np.dtype(np.float64 if arrays["by"].dtype == np.float64 else np.float32)
+        run.vocab = list(map(chr, arrays["vocabulary"].tolist()))
+        if len(set(run.vocab)) < len(run.vocab):
+            raise ValueError("a character is twice in its vocabulary")
 
-        def group(shapes, dtype, low, high, prefix=""):
-            """Arrays by name, if they are as save writes them."""
-            for name, shape in shapes.items():
-                value = arrays[prefix + name]
-                if (value.shape, value.dtype) != (shape, dtype) or not (
-                        low <= value.min() and value.max() <= high):
-                    raise ValueError(f"{prefix + name} is not as it was saved")
-            return {name: arrays[prefix + name] for name in shapes}
-
-        run.sizes, big = tuple(getattr(run, name) for name in SIZES), np.finfo(run.dtype).max
+        def checked(name, shape, dtype=run.dtype, low=0):
+            """An array, if it is as save writes it."""
+            high = 2**62 if dtype in (int, np.int64) else np.finfo(dtype).max
+            value = arrays[name]
+            if (value.shape, value.dtype) != (shape, dtype) or not (
+                    low * high <= value.min() and value.max() <= high):     # nan is not
+                raise ValueError(f"{name} is not as it was saved")
+            return value
         shapes, B = param_shapes(len(run.vocab), *run.sizes), run.batchsize
-        run.params = group(shapes, run.dtype, -big, big)
-        run.mem = group(shapes, run.dtype, 0, big, "adagrad_")
-        run.state = group(state_shapes(B, *run.sizes), run.dtype, -big, big, "state_")
-        vars(run).update(group({"position": (B,), "jumps": (B,)}, np.int64, 0, 2**62))
-        for name, kind in COUNTERS.items():
-            high = 2**62 if kind is int else sys.float_info.max
-            setattr(run, name, group({name: ()}, kind, 0, high)[name].item())
+        run.params = {name: checked(name, shape, low=-1) for name, shape in shapes.items()}
+        run.mem = {name: checked("adagrad_" + name, shape) for name, shape in shapes.items()}
+        run.state = {name: checked("state_" + name, shape, low=-1)
+                     for name, shape in state_shapes(B, *run.sizes).items()}
+        run.position, run.jumps = (checked(name, (B,), np.int64) for name in ("position", "jumps"))
+        for name, first in COUNTERS.items():
+            setattr(run, name, checked(name, (), type(first)).item())
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
         raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
-# ---- end of common: checkpoints ----
 
 
 # ---- common: training ----
-class Stop:
+@contextlib.contextmanager
+def signals_caught():
     """Ctrl-C and SIGTERM: the first lets the iteration end and be saved, a second ends at once."""
-
-    signal = 0
-
-    def __enter__(self):
-        self.before, self.seen = {}, set()
-        for number in signal.SIGINT, signal.SIGTERM:
-            self.before[number] = signal.signal(number, self)
-        return self
-
-    def __exit__(self, *error):                         # a notebook goes on after the script
-        for number, handler in self.before.items():
+    def stop(number, frame):
+        signal.signal(number, lambda *_: os._exit(128 + number))
+        stop.signal = number
+    stop.signal = 0                                     # none yet
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:                                            # a notebook goes on after the script
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def __call__(self, number, frame):
-        if number in self.seen:
-            os._exit(128 + number)
-        self.signal = number
-        self.seen.add(number)
 
 
 def iterate(run, gradients):
@@ -463,29 +439,28 @@ def iterate(run, gradients):
         adagrad(p, grads[name], run.mem[name], run.lr)
         health += float(run.mem[name].max()) + float(p.sum())   # inf in mem would freeze weights
     if not math.isfinite(health):
-        raise Failure(f"loss, gradient or weights are not finite in iteration {run.iter}: try a "
-                      "smaller --lr or --init; what was saved is untouched", 1)
+        raise Failure(f"loss, gradient or weights are not finite in iteration {run.iter}: "
+                      "try a smaller --lr or --init", 1)
     return nats / characters / math.log(2)
 
 
 def train(run, stop, gradients=gradients, save=save, agree=tuple):
     """Train until --iters, --timelimit or a signal ends it; report, check and save on the way.
-
-    gradients, save and agree are what parallel/train.py replaces.
-    """
-    begin, seconds, spent, spent_iter = time.perf_counter(), run.seconds, 0.0, run.iter
-    last, done = run.iter + run.iters, False
+    parallel/train.py replaces gradients, save and agree."""
+    begin = time.perf_counter() - run.seconds           # those of the loaded run count, too
+    end, last = time.perf_counter() + (run.timelimit or math.inf), run.iter + run.iters
+    spent, spent_iter, done = 0.0, run.iter, False      # on training, since the line before
     log(run, f"# {MODEL}", *(f"{name}={getattr(run, name)!r}" for name in SAVED),
         "columns: iter seconds train_bpc heldout_bpc chars_per_s")
     while not done:
         start = time.perf_counter()
         bpc = iterate(run, gradients)
+        now = time.perf_counter()
+        spent, run.seconds = spent + now - start, now - begin
         run.smooth += 0.001 * (bpc - run.smooth)        # a running average from 0 on,
         smooth = run.smooth / (1 - 0.999 ** run.iter)   # corrected for its start
-        now = time.perf_counter()
-        spent, run.seconds = spent + now - start, seconds + now - begin
 
-        wish, late = agree((stop.signal, now - begin >= (run.timelimit or math.inf)))
+        wish, late = agree((stop.signal, now >= end))
         stop.signal = wish or stop.signal               # one that has just come waits its turn
         done = bool(wish or late or run.iter >= last)
         progress = done or run.iter == 1 or run.iter % run.print_interval == 0
@@ -499,20 +474,19 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
             heldout = report(run, stop)
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
-        if run.save and (check or done):
-            run.seconds = seconds + time.perf_counter() - begin
+        if run.targets and (check or done):
+            run.seconds = time.perf_counter() - begin
             better, run.best = heldout < run.best, min(run.best, heldout)   # min(x, nan) is x
-            save(run, files(run.save)[not better:])
+            save(run, run.targets[not better:])         # the best comes first
 
 
 def log(run, *columns):
     """Append a line to the file of --fname."""
-    if run.fname:
-        try:
-            with open(run.fname, "a", encoding="utf-8") as file:
-                print(*columns, sep="\t", file=file)
-        except OSError as e:
-            raise Failure(f"cannot write {run.fname}: {e.strerror or e}", 1)
+    try:
+        with open(run.fname or os.devnull, "a", encoding="utf-8") as file:
+            print(*columns, sep="\t", file=file)
+    except OSError as e:
+        raise Failure(f"cannot write {run.fname}: {e.strerror}", 1)
 
 
 def report(run, stop, shown=""):
@@ -523,7 +497,6 @@ def report(run, stop, shown=""):
     if run.sample_length:
         say("----", shown + sample(run, stop), "----")
     return heldout
-# ---- end of common: training ----
 
 
 # ---- common: command line ----
@@ -534,38 +507,26 @@ FLAGS = {                                       # name: (type, smallest value, d
     "seqlength": (int, 1, 25, "S, steps in a window: how far back gradients flow"),
     "lr": (float, 1e-300, DEFAULTS["lr"], "learning rate of Adagrad"),
     "clip": (float, 0, 0.0, "largest norm of the gradient, per character; 0: no limit"),
-    "init": (float, 1e-300, None, "standard deviation of initial weights, over the root of the "
-             "number of inputs of a unit (default: 0.01 for all weights)"),
+    "init": (float, 1e-300, None, "initial weights vary by FLOAT / sqrt(inputs) (default: 0.01)"),
     "iters": (int, 0, None, "iterations of this run (default: no limit); 0: only sample"),
     "timelimit": (float, 1e-300, None, "seconds of this run (default: 60; none with --iters)"),
     "data": (str, "", STORY, "text to learn (default: the story in data/)"),
     "encoding": (str, "", "utf-8", "of the text; latin-1 takes bytes one to one"),
     "val": (float, 0, 0.05, "share of the text, at its end, that is held out from training"),
-    "print_interval": (int, 1, 100, "iterations between lines of progress"),
-    "check_interval": (int, 0, 1000, "iterations between checks: held-out bits per character "
-                       "(BPC), a sample, a save; 0: none"),
+    "print_interval": (int, 1, 100, "iterations between lines with BPC, bits per character"),
+    "check_interval": (int, 0, 1000, "iterations between held-out BPC, a sample, a save; 0: none"),
     "sample_length": (int, 0, 500, "characters of a sample; 0: none"),
     "temperature": (float, 0, 1.0, "of sampling; below 1: more careful; 0: the likeliest"),
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
-    "reset": (str, "", "", "a stream's state becomes zero each time that it reads this CHARACTER "
-              "(or \\n, \\t, \\r, \\\\): an episode begins"),
+    "reset": (str, "", "", "this CHARACTER (or \\n, \\t, \\r, \\\\) begins an episode: zero state"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
-    "save": (str, "", None, "write a checkpoint here at every check and at the end; FILE with "
-             ".best before its suffix keeps the best held-out BPC"),
+    "save": (str, "", None, "checkpoint, at checks and the end; the best of a.npz is a.best.npz"),
     "load": (str, "", None, "continue this checkpoint; sizes, batch and seed come from it"),
     "fname": (str, "", None, "append the figures of the log to this file, tab-separated")}
 
 
 def parse(argv):
     """The flags that are given, by name."""
-    def reader(kind, low):
-        def read(text):
-            if low <= kind(text) < (2**62 if kind is int else math.inf):    # nan is not
-                return kind(text)
-            raise ValueError
-        read.__name__ = f"{kind.__name__} (at least {low})"
-        return str if kind is str else read
-
     def error(message):
         raise Failure(f"{message} (see --help; a text is named by --data FILE)")
     p = argparse.ArgumentParser(
@@ -573,23 +534,27 @@ def parse(argv):
         argument_default=argparse.SUPPRESS, epilog="Ctrl-C ends the iteration, saves, and stops.")
     p.error = error
     p.add_argument("--fp64", action="store_true", help="compute in double precision")
-    for name, (kind, low, default, meaning) in FLAGS.items():
+    for name, (kind, _, default, meaning) in FLAGS.items():
         shown = f" (default: {default})" if default not in (None, "", STORY) else ""
-        p.add_argument("--" + name, type=reader(kind, low), metavar=kind.__name__.upper(),
-                       help=meaning + shown)
-    return vars(p.parse_args(argv))
+        p.add_argument("--" + name, type=kind, metavar=kind.__name__.upper(), help=meaning + shown)
+    given = vars(p.parse_args(argv))
+    for name, (kind, low, *_) in FLAGS.items():
+        limit = {int: 2**62, float: math.inf}.get(kind)
+        if limit and not low <= given.get(name, low) < limit:       # nan is not
+            error(f"--{name} {given[name]} is out of range: at least {low}, below {limit}")
+    return given
 
 
 def begin(given):
     """The run that the flags ask for, fresh or loaded, with its text."""
-    run = types.SimpleNamespace(**{name: default for name, (*_, default, _) in FLAGS.items()})
+    run = argparse.Namespace(**{name: flag[2] for name, flag in FLAGS.items()}, **COUNTERS)
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])))
-        run.init, run.fp64 = None, run.dtype == np.float64
-        for name in (*SIZES, "batchsize", "init", "fp64", *["reset"] * bool(run.reset),
-                     *["seed"] * (given.get("iters") != 0)):
-            if given.get(name, getattr(run, name)) != getattr(run, name):
+        run.fp64 = run.dtype == np.float64
+        free = {"reset": not run.reset, "seed": given.get("iters") == 0}    # else the checkpoint's
+        for name in (*SIZES, "batchsize", "init", "fp64", "reset", "seed"):
+            if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
     run.sizes = tuple(getattr(run, name) for name in SIZES)
@@ -597,107 +562,98 @@ def begin(given):
         run.iters, run.timelimit = math.inf, run.timelimit or 60
     if run.val > 1 or run.val == 1 and (run.iters or not run.load):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
-    run.ids, run.tail, changed = np.zeros(0, np.uint8), 0, ""
+
+    run.ids, run.tail, run.changed = np.zeros(0, np.uint8), 0, ""
     if not run.load or run.iters or "data" in given:
         text = read_text(run.data, run.encoding, "--data FILE")
         run.vocab = run.vocab if run.load else sorted(set(text))
-        if len(run.vocab) < 2:
-            raise Failure(f"{run.data} has no two different characters: nothing can be learnt")
         run.ids = encode(text, run.vocab, run.data)
         run.tail = len(run.ids) - round(run.val * len(run.ids))
-        if run.iters and run.tail <= run.seqlength:
-            raise Failure(f"{run.data} is too short: a window takes {run.seqlength + 1:,} of its "
-                          f"{run.tail:,} characters to train on")
-        digest = zlib.crc32(run.ids)
-        if run.load and run.iters and digest != run.digest:
-            changed = f"{run.data} is not the text of {run.load}"
-        run.digest = digest
+        if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
+            raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
+                          f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
+        before, run.digest = run.digest, zlib.crc32(run.ids)
+        if run.load and run.digest != before:
+            run.changed = f"{run.data} is not the text of {run.load}"
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
-    character = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}.get(run.reset, run.reset)
-    if character and character not in run.vocab:
+    meant = [k for k, c in enumerate(run.vocab) if run.reset in (c, ascii(c)[1:-1])]    # \\n is \n
+    if run.reset and not meant:
         raise Failure(f"--reset {run.reset}: not a character of the vocabulary")
-    run.reset_id = run.vocab.index(character) if character else None
+    run.reset_id = meant[0] if meant else None
+
     check_memory(run)
-    check_targets(run, changed)
+    check_targets(run)
     run.stream = np.arange(run.batchsize)
-    if changed:
-        say(f"{changed}: streams start afresh")
-    if changed or not run.load:
-        run.position, run.best = np.full(run.batchsize, len(run.ids)), 99.0
+    if run.changed or not run.load:
+        run.position, run.best = np.full(run.batchsize, len(run.ids)), COUNTERS["best"]
     if not run.load:
         params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes)
         run.params = {name: p.astype(run.dtype) for name, p in params.items()}
         run.mem = {name: np.zeros_like(p) for name, p in run.params.items()}
         run.state, run.jumps = zero_state(run, run.batchsize), np.zeros(run.batchsize, np.int64)
-        run.iter, run.smooth, run.seconds = 0, 0.0, 0.0
     return run
 
 
 def check_memory(run):
     """Refuse sizes whose parameters and one window are larger than the machine's memory."""
-    def count(shapes):
-        return sum(map(math.prod, shapes.values()))
     M, rows = len(run.vocab), max(run.batchsize * run.seqlength, 64 * 25)       # or those of score
-    need = run.dtype.itemsize * (4 * count(param_shapes(M, *run.sizes)) + rows * (
-        3 * M + 5 * count(state_shapes(1, *run.sizes))))
-    with contextlib.suppress(AttributeError, OSError, ValueError):
+    params = sum(map(math.prod, param_shapes(M, *run.sizes).values()))
+    state = sum(map(math.prod, state_shapes(1, *run.sizes).values()))
+    need = run.dtype.itemsize * (4 * params + rows * (3 * M + 5 * state))
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not all systems tell
         if need > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
             raise Failure(f"this takes about {need:,} bytes of memory; there are {memory:,}")
 
 
-def check_targets(run, changed):
+def check_targets(run):
     """Refuse to write where that is impossible, and over what this run does not continue."""
-    targets = files(run.save) if run.save and run.iters else []
-    own = run.load and any(os.path.exists(f) and os.path.samefile(f, run.load) for f in targets)
-    for path in filter(os.path.lexists, targets):
-        advice = f"continue it by --load {path}, or give --save another name"
-        if changed or not own or not os.path.isfile(path):
-            raise Failure(f"{path} exists, and {changed or 'is not of this run'}: {advice}")
+    best = "{0}.best{1}".format(*os.path.splitext(run.save or ""))
+    run.targets = [best, run.save] if run.save and run.iters else []
+    own = run.load and os.path.realpath(run.load) in map(os.path.realpath, run.targets)
+    for path in filter(os.path.lexists, run.targets):
         try:
-            load(path)
-        except Failure as e:                            # a text, or another model's
-            raise Failure(f"{e.args[0]}: {advice}")
+            if run.changed or not own or not os.path.isfile(path):
+                raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}")
+            load(path)                                  # or is it a text, or another model's?
+        except Failure as e:
+            raise Failure(f"{e.args[0]}: continue it by --load {path}, or give --save another name")
     try:
-        for path in targets[:1]:
+        for path in run.targets:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
-        for path in filter(None, [run.fname]):
+        if path := run.fname:
             open(path, "a").close()
     except OSError as e:
-        raise Failure(f"cannot write {path}: {e.strerror or e}")
+        raise Failure(f"cannot write {path}: {e.strerror}")
 
 
 def main(argv=None, train=train):
     """Run the command line; returns the exit status."""
-    for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, "reconfigure"):              # a closed one, or a notebook's, has none
-            stream.reconfigure(errors="backslashreplace")
-    message, status = "", 0
+    if hasattr(sys.stdout, "reconfigure"):              # a closed one, or a notebook's, has none
+        sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
-        with Stop() as stop, np.errstate(all="ignore"):     # iterate looks at the numbers itself
+        with signals_caught() as stop, np.errstate(all="ignore"):   # iterate looks at the numbers
             run = begin(parse(argv))
-            shown = run.prime
-            run.prime = run.prime or ("\n" if "\n" in run.vocab else run.vocab[0])
             if run.iters == 0:
-                report(run, stop, shown)
+                report(run, stop, run.prime)
             elif not stop.signal:
-                say(f"{MODEL}: {sum(p.size for p in run.params.values()):,} parameters, "
-                    f"{run.batchsize} streams, {run.seqlength} steps; "
-                    f"{os.path.basename(run.data)}: {run.tail:,} characters, {len(run.vocab)} "
-                    f"different, and {len(run.ids) - run.tail:,} held out")
+                if run.changed:
+                    say(f"{run.changed}: streams start afresh")
+                size = sum(p.size for p in run.params.values())
+                say(f"{MODEL}: {size:,} parameters, {run.batchsize} streams, {run.seqlength} "
+                    f"steps; {os.path.basename(run.data)}: {run.tail:,} characters, "
+                    f"{len(run.vocab)} different, and {len(run.ids) - run.tail:,} held out")
                 train(run, stop)
-            status = 128 + stop.signal if stop.signal else 0
+            return 128 + stop.signal if stop.signal else 0
     except Failure as e:
         message, status = (*e.args, 2)[:2]
     except MemoryError:
         message, status = "there is not enough memory for these sizes", 2
-    except BrokenPipeError:                             # as in | head
-        status = 141
-    except OSError as e:
-        message, status = f"cannot write {e.filename or 'the output'}: {e.strerror or e}", 1
-    if status in (1, 141):                              # what is still to be printed is lost
-        with contextlib.suppress(AttributeError, OSError, ValueError):
+    except OSError as e:                                # of standard output
+        head = isinstance(e, BrokenPipeError)           # | head has seen enough
+        message, status = ("", 141) if head else (f"cannot write the output: {e.strerror}", 1)
+        with contextlib.suppress(AttributeError, OSError):      # what is left of it is lost
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
         say(" ".join(f"{os.path.basename(sys.argv[0])}: {message}".split()), file=sys.stderr)

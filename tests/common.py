@@ -1,7 +1,8 @@
 """Copies the common blocks of one script into the others: python tests/common.py rnn-numpy.py
 
-A common block stands between '# ---- common: NAME' and '# ---- end of common: NAME ----'. A script
-that has no block of that name is left as it is. test_common.py holds the blocks equal.
+A common block begins with '# ---- common: NAME' and ends with '# ---- end of common: NAME ----', or
+where the next begins. A script that has no block of that name is left as it is. test_common.py
+holds the blocks equal.
 """
 import pathlib
 import re
@@ -9,8 +10,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPTS = "rnn-numpy.py", "lstm-numpy.py", "dnc-numpy.py"
-BLOCK = re.compile(r"^# ---- common: (\w[\w ]*?)(?: \(.*)? ----\n"
-                   r".*?^# ---- end of common: \1 ----\n", re.M | re.S)
+BLOCK = re.compile(r"^# ---- common: (\w[\w ]*?)(?: \([^\n]*)? ----\n"
+                   r".*?(?:^# ---- end of common: \1 ----\n|(?=^# ---- common: ))", re.M | re.S)
 
 
 def blocks(source):

@@ -56,7 +56,7 @@ def variants(node, names):
 
 def mutants(script, done):
     """Function, a line, the line as it is now, and the module; without the functions in done."""
-    source = (ROOT / script).read_text(encoding="utf-8").split("# ---- end of common: learning")[0]
+    source = (ROOT / script).read_text(encoding="utf-8").split("# ---- common: text")[0]
     section = [x for x in ast.parse(source).body if ast.unparse(x).startswith(("def", "EPS"))]
     code = compile(ast.Module(section, []), script, "exec")
     for root in (node for node in section if ast.unparse(node) not in done):

@@ -28,7 +28,9 @@ def differences(folder=ROOT):
     """Which blocks of the scripts differ, are not in their order, or have lost a marker."""
     found = {name: common.blocks(read(name, folder)) for name in SCRIPTS}
     for name, blocks in found.items():
-        if list(blocks) != BLOCKS[name] or read(name, folder).count("# ---- ") != 2 * len(blocks):
+        ends = len(BLOCKS[name]) - len(ALL) + 1     # of ALL, each but the last ends with the next
+        if list(blocks) != BLOCKS[name] or (
+                read(name, folder).count("# ---- ") != len(blocks) + ends):
             yield f"{name} has {list(blocks)}"
         for block, text in blocks.items():
             yield from (f"{name}, {other}: {block}" for other in SCRIPTS
