@@ -72,11 +72,12 @@ np.empty(31 << 20, np.uint8)
 # ---- end of common: imports ----
 
 MODEL = "dnc"
-SIZES = {"hidden": (128, "H, hidden units"),                # flag: (default, meaning)
+SIZES = {"hidden": (256, "H, hidden units"),                # flag: (default, meaning)
          "locations": (16, "N, memory locations"),
          "width": (16, "W, numbers in a memory location"),
          "heads": (2, "R, read heads")}
-DEFAULTS = {"batchsize": 16, "lr": 0.1}
+DEFAULTS = {"lr": 0.1}
+INIT = {"forget_bias": (float, -100, 1.0, "initial bias of the forget gate")}   # as FLAGS
 EPS = 1e-6      # in |k|, |M[i]| and usage: an empty row has cosine 0, no gradient divides by 0
 
 
@@ -110,11 +111,11 @@ def param_shapes(M, hidden, locations, width, heads):
             "by": (M, 1)}
 
 
-def init_params(rng, M, init, *sizes):
-    """Initial parameters: random weights (see random_weights), biases 0, but 1 for the forget gate:
-    a fresh cell keeps what it has."""
+def init_params(rng, M, init, *sizes, forget_bias=1.0):
+    """Initial parameters: random weights, biases 0, but for the forget gate's: at 1 a fresh cell
+    keeps what it has; at -3 it forgets, so that the memory has to keep it."""
     params = random_weights(rng, param_shapes(M, *sizes), init)
-    params["bh"][2 * sizes[0]:3 * sizes[0]] = 1
+    params["bh"][2 * sizes[0]:3 * sizes[0]] = forget_bias
     return params
 
 
@@ -506,10 +507,10 @@ def one_hot_product(d, inputs, M):
 
 
 def random_weights(rng, shapes, init):
-    """Normal weights, biases 0. Standard deviation: 0.01, as in the article; or init, if given,
-    over the root of the number of inputs that a unit adds up (1 for the one-hot x)."""
+    """Normal weights, biases 0. Standard deviation: init over the root of the number of inputs that
+    a unit adds up (1 for the one-hot x); or 0.01, as in the article, if init is 0."""
     def std(name, shape):
-        return 0.01 if init is None else init / math.sqrt(1 if name == "Wxh" else shape[1])
+        return init / math.sqrt(1 if name == "Wxh" else shape[1]) or 0.01
     return {name: rng.standard_normal(shape) * std(name, shape) if name[0] == "W" else
             np.zeros(shape) for name, shape in shapes.items()}
 
@@ -823,11 +824,12 @@ def report(run, stop, shown=""):
 STORY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "data", "gull-rock.txt")
 FLAGS = {                                       # name: (type, smallest value, default, help)
     **{name: (int, 1, *rest) for name, rest in SIZES.items()},
-    "batchsize": (int, 1, DEFAULTS["batchsize"], "B, streams of text side by side"),
+    "batchsize": (int, 1, 32, "B, streams of text side by side"),
     "seqlength": (int, 1, 25, "S, steps in a window: how far back gradients flow"),
     "lr": (float, 1e-300, DEFAULTS["lr"], "learning rate of Adagrad"),
-    "clip": (float, 0, 0.0, "largest norm of the gradient, per character; 0: no limit"),
-    "init": (float, 1e-300, None, "initial weights vary by FLOAT / sqrt(inputs) (default: 0.01)"),
+    "clip": (float, 0, 0.01, "largest norm of the gradient, per character; 0: no limit"),
+    "init": (float, 0, 1.0, "initial weights vary by FLOAT / sqrt(inputs); 0: by 0.01"),
+    **INIT,
     "iters": (int, 0, None, "iterations of this run (default: no limit); 0: only sample"),
     "timelimit": (float, 1e-300, None, "seconds of this run (default: 60; none with --iters)"),
     "data": (str, "", STORY, "text to learn (default: the story in data/)"),
@@ -872,8 +874,9 @@ def begin(given):
     if "load" in given:
         vars(run).update(vars(load(given["load"])))
         run.fp64 = run.dtype == np.float64
-        free = {"reset": not run.reset, "seed": given.get("iters") == 0}    # else the checkpoint's
-        for name in (*SIZES, "batchsize", "init", "fp64", "reset", "seed"):
+        score_only = given.get("iters") == 0            # no parameter depends on seed or locations
+        free = {"reset": not run.reset, "seed": score_only, "locations": score_only}
+        for name in (*SIZES, *INIT, "batchsize", "init", "fp64", "reset", "seed"):
             if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
@@ -909,7 +912,8 @@ def begin(given):
     if run.changed or not run.load:
         run.position, run.best = np.full(run.batchsize, len(run.ids)), COUNTERS["best"]
     if not run.load:
-        params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes)
+        params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes,
+                             **{name: getattr(run, name) for name in INIT})
         run.params = {name: p.astype(run.dtype) for name, p in params.items()}
         run.mem = {name: np.zeros_like(p) for name, p in run.params.items()}
         run.state, run.jumps = zero_state(run, run.batchsize), np.zeros(run.batchsize, np.int64)

@@ -158,7 +158,7 @@ class Model:
         zero = {k: np.zeros(shape) for k, shape in shipped.state_shapes(B, *sizes).items()}
         with blaming(module, "param_shapes, state_shapes, init_params"):
             found = module.param_shapes(M, *sizes), module.state_shapes(B, *sizes)
-            gain = module.init_params(self.rng, M, None, *sizes).get("gain", np.ones(1))
+            gain = module.init_params(self.rng, M, 0, *sizes).get("gain", np.ones(1))
         same("param_shapes", found[0], expected)
         same("state_shapes", found[1], shapes(zero))
         same_numbers("init_params: gain", gain, np.ones_like(gain), 0)

@@ -45,7 +45,7 @@ def random_params(model, sizes, rng, scale=None, dtype=float):
     """Normal parameters of this scale; None: the initial ones. The DNC's interface has three times
     larger ones: h_t is below 1, and gates, modes and strengths should leave the middle."""
     if scale is None:
-        params = model.init_params(rng, M, None, *sizes)
+        params = model.init_params(rng, M, 0, *sizes)
     else:
         params = {name: rng.standard_normal(shape) * scale * (3 if name in INTERFACE else 1)
                   for name, shape in model.param_shapes(M, *sizes).items()}

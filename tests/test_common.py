@@ -125,7 +125,7 @@ def test_parameters_and_state(name, model=None):
     sizes, shapes, state = SHAPES[name]
     model = model or load(name)
     assert model.param_shapes(M, *sizes) == shapes and model.state_shapes(B, *sizes) == state
-    params = model.init_params(np.random.default_rng(1), M, None, *sizes)
+    params = model.init_params(np.random.default_rng(1), M, 0, *sizes)
     larger = model.init_params(np.random.default_rng(1), M, 2.0, *sizes)
     weights = np.concatenate([p.ravel() for key, p in params.items() if key[0] == "W"])
     assert 0.008 < weights.std() < 0.012 and abs(weights.mean()) < 0.003

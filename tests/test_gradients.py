@@ -277,7 +277,7 @@ def test_clipping_is_per_character():
     """The same streams twice have the gradient twice, and its limit is twice as large."""
     steps = []
     for B in (3, 6):
-        params = RNN.init_params(np.random.default_rng(1), 9, None, 4)
+        params = RNN.init_params(np.random.default_rng(1), 9, 0, 4)
         run = types.SimpleNamespace(
             params=params, mem={key: np.zeros_like(p) for key, p in params.items()}, sizes=(4,),
             state={"h": np.zeros((B, 4))}, ids=np.tile(np.arange(9, dtype=np.uint8), 50), tail=450,
