@@ -337,7 +337,7 @@ def sample(run, stop):
 
 # ---- common: checkpoints ----
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
-COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0}     # at first
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
 
 
 def save(run, paths):
@@ -473,12 +473,17 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
             say(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s")
         if check and not stop.signal:
             heldout = report(run, stop)
+        better = heldout < run.best                     # nan is not
+        if better:
+            run.best, run.best_iter = heldout, run.iter
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
         if run.targets and (check or done):
             run.seconds = time.perf_counter() - begin
-            better, run.best = heldout < run.best, min(run.best, heldout)   # min(x, nan) is x
             save(run, run.targets[not better:])         # the best comes first
+    if heldout > run.best + 0.01:                       # a small text is memorized after a while
+        say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}" +
+            "".join(f": {path}" for path in run.targets[:1]))
 
 
 def log(run, *columns):

@@ -13,7 +13,7 @@ import types
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, arrays, edit, names, some_text
+from conftest import ENVIRONMENT, Script, arrays, edit, names, some_text
 
 LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
 FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data "
@@ -64,13 +64,13 @@ def test_help_gives_meaning_unit_and_default_of_each_flag(script, python):
     text = script.run("--help", process=True, python=python).stdout
     entries = re.findall(r"^  --(\w+)((?:.*\n)(?:   .*\n)*)", text, re.M)
     entries = {name: " ".join(entry.split()) for name, entry in entries}
-    assert entries.keys() == {*FLAGS, *script.module.SIZES}
+    assert entries.keys() == {*FLAGS, *script.module.SIZES, *script.module.INIT}
     for name, (kind, _, default, _) in script.module.FLAGS.items():
         assert len(entries[name]) > 20 and UNITS.get(name, "") in entries[name], name
         stated = re.search(r"\(default: ([\d.]+)\)", entries[name])
         if kind is not str and default is not None:
             assert stated and float(stated[1]) == default, name
-    for name in ("data", "encoding", "iters", "timelimit", "init", "prime"):
+    for name in ("data", "encoding", "iters", "timelimit", "prime"):
         assert "(default: " in entries[name], name
     assert ("locations" in entries) == (script.model == "dnc")
 
@@ -107,7 +107,7 @@ def test_script_alone_in_a_folder(script):
 def test_lines_of_progress(rnn):
     """A heading, then these lines and nothing else: the first iteration of all, and each third."""
     flags = "--print_interval 3 --lr 1e-30 --save a.npz --iters "
-    lines = rnn.train(flags + "7").stdout.splitlines()
+    lines = rnn.train(flags + "7 --init 0").stdout.splitlines()
     figures = progress("\n".join(lines))
     assert len(lines) == 5 and [i for _, i, _, _ in figures] == [1, 3, 6, 7]
     for _, _, bpc, speed in figures:                    # fresh weights know nothing: log2 M bits
@@ -333,3 +333,25 @@ def test_reset_is_one_character_and_is_saved(rnn, flag, character):
     assert (arrays(rnn.folder / "c.npz")["Whh"] != arrays(rnn.folder / "a.npz")["Whh"]).any()
     rnn.train(f"{small} d.npz --load c.npz --reset", flag)
     assert arrays(rnn.folder / "d.npz")["reset"] == flag
+
+
+def test_a_network_can_be_scored_with_another_number_of_locations(tmp_path):
+    """Nothing in a DNC's parameters depends on it; with --iters 0 alone, and of a DNC alone."""
+    script, text = Script("dnc", tmp_path), some_text(600)
+    (tmp_path / "text.txt").write_text(text)
+    script.train("--iters 30 --save a.npz")
+    flags = "--load a.npz --data text.txt --val 1 --sample_length 0"
+    for N in 5, 9:
+        out = script.run(f"{flags} --iters 0 --locations {N}").stdout
+        run = script.module.load(str(tmp_path / "a.npz"))
+        run.sizes = (*run.sizes[:1], N, *run.sizes[2:])
+        ids, total = script.module.encode(text, run.vocab, ""), 0.0
+        edges = np.linspace(1, len(ids), 65).astype(int)
+        for start, end in zip(edges, edges[1:]):        # one segment at a time
+            logits, _, _ = script.module.forward(run.params, ids[start - 1:end - 1, None],
+                                                 script.module.zero_state(run, 1))
+            nats, _ = script.module.cross_entropy(logits, ids[start:end, None])
+            total += nats.sum() / math.log(2)
+        assert abs(float(re.search(r"held-out: (\S+)", out)[1]) - total / (len(ids) - 1)) < 2e-4
+    script.run("--load a.npz --data text.txt --iters 1 --locations 9", status=2)
+    script.run(f"{flags} --iters 0 --width 9", status=2)

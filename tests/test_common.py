@@ -137,3 +137,6 @@ def test_parameters_and_state(name, model=None):
     forget = name != "rnn-numpy.py"
     bh = [float(forget and 2 * H <= row < 3 * H) for row in range(len(params["bh"]))]
     assert params["bh"][:, 0].tolist() == bh and not params["by"].any()
+    if forget:
+        other = model.init_params(np.random.default_rng(1), M, 0, *sizes, forget_bias=-3.0)
+        assert other["bh"][:, 0].tolist() == [-3 * bias for bias in bh]

@@ -88,7 +88,7 @@ def test_what_a_checkpoint_holds(script):
     if script.model == "dnc":                               # h, c, M, u, p, L, w^r, w^w, r
         assert sum(name.startswith("state_") for name in p) == 9
     assert "".join(map(chr, p["vocabulary"])) == "".join(sorted(set(some_text())))
-    expected = dict(hidden=H, batchsize=B, seqlength=10, seed=7, iter=3, lr=0.05, val=0.1, clip=0,
+    expected = dict(hidden=H, batchsize=B, seqlength=10, seed=7, iter=3, best_iter=3, lr=0.05, val=0.1, clip=0.01,
                     model=script.model, reset="")
     assert {name: p[name] for name in expected} == expected
     assert p["smooth"] > 0 and p["seconds"] > 0 and 0 < p["best"] < 10 and (p["jumps"] == 1).all()
@@ -100,10 +100,13 @@ def test_best_is_the_one_with_the_best_heldout_figure(rnn):
     figure is the same: only a better one replaces it."""
     def figures(flags):
         out = rnn.train("--check_interval 1 --save a.npz " + flags).stdout
+        said = re.findall(r"best held-out BPC was (\S+), after iteration (\d+): (\S+)\n", out)
+        assert said == ([(f"{min(found):.4f}", str(best["iter"]), "a.best.npz")] if "--lr 30" in flags
+                        else [])
         return list(map(float, re.findall(r"held-out: (\S+)", out)))
     found = figures("--iters 6")
     best = arrays(rnn.folder / "a.best.npz")
-    assert best["iter"] == 1 + np.argmin(found) and abs(best["best"] - min(found)) < 1e-4
+    assert best["iter"] == best["best_iter"] == 1 + np.argmin(found) and abs(best["best"] - min(found)) < 1e-4
     assert min(figures("--iters 2 --lr 30 --load a.npz")) > min(found)
     tie = figures("--iters 2 --lr 1e-30 --load a.best.npz")
     assert tie == [min(found)] * 2
@@ -119,10 +122,10 @@ def test_flags_that_contradict_the_checkpoint(script):
     held = {name: small[small.index(f"--{name}") + 1] for name in script.module.SIZES}
     for name, value in {**held, "batchsize": "4", "seed": "1"}.items():
         script.run(f"{load} --iters 1 --{name} {value}")
-        for iters in [1] if name == "seed" else [0, 1]:
+        for iters in [1] if name in ("seed", "locations") else [0, 1]:
             error = script.run(f"{load} --iters {iters} --{name} 3", status=2).stderr
             assert f"--{name}" in error and "a.npz" in error
-    for flag in "--fp64", "--init 1":
+    for flag in "--fp64", "--init 2", *["--forget_bias 2"] * (script.model != "rnn"):
         assert flag in script.run(f"{load} --iters 1 {flag}", status=2).stderr
     script.train("--fp64 --iters 1 --save b.npz")           # double stays double without the flag
     script.run("--data text.txt --load b.npz --iters 1 --save b.npz --check_interval 0")
