@@ -41,7 +41,7 @@ def script(model, args, seed):
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log")
         flags = [f"--timelimit={args.seconds}", f"--seed={seed}", f"--fname={log}",
-                 "--check_interval=500", "--sample_length=0", *args.flags]
+                 "--check_interval=250", "--sample_length=0", *args.flags]
         subprocess.run([sys.executable, race.ROOT / f"{model}-numpy.py", *flags], check=True,
                        stdout=subprocess.DEVNULL)
         rows = np.genfromtxt(log)
@@ -137,8 +137,8 @@ def main():
             side, lambda *rest: script(side, *rest))
         seeds = args.seeds[:1] if side == "nanoGPT" else args.seeds
         results[side] = [run(args, seed) for seed in seeds]
-        cells = [[[bpc for s, bpc in checks if s <= t * 1.05][-1] for checks in results[side]]
-                 for t in times] + [[min(bpc for _, bpc in checks) for checks in results[side]]]
+        cells = [[([np.nan] + [bpc for s, bpc in checks if s <= t * 1.05])[-1]
+                  for checks in results[side]] for t in times] + [[min(bpc for _, bpc in checks) for checks in results[side]]]
         print(f"| {side} | {len(seeds)} |", *(f" {statistics.mean(c):.3f} |" for c in cells),
               sep="", flush=True)
     if args.png:

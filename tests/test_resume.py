@@ -88,8 +88,8 @@ def test_what_a_checkpoint_holds(script):
     if script.model == "dnc":                               # h, c, M, u, p, L, w^r, w^w, r
         assert sum(name.startswith("state_") for name in p) == 9
     assert "".join(map(chr, p["vocabulary"])) == "".join(sorted(set(some_text())))
-    expected = dict(hidden=H, batchsize=B, seqlength=10, seed=7, iter=3, best_iter=3, lr=0.05, val=0.1,
-                    clip=0.01, model=script.model, reset="")
+    expected = dict(hidden=H, batchsize=B, seqlength=10, seed=7, iter=3, best_iter=3, lr=0.05,
+                    val=0.1, clip=0.01, model=script.model, reset="")
     assert {name: p[name] for name in expected} == expected
     assert p["smooth"] > 0 and p["seconds"] > 0 and 0 < p["best"] < 10 and (p["jumps"] == 1).all()
     assert names(script.folder) == {"text.txt", "a.npz", "a.best.npz"}
