@@ -138,7 +138,8 @@ def main():
         seeds = args.seeds[:1] if side == "nanoGPT" else args.seeds
         results[side] = [run(args, seed) for seed in seeds]
         cells = [[([np.nan] + [bpc for s, bpc in checks if s <= t * 1.05])[-1]
-                  for checks in results[side]] for t in times] + [[min(bpc for _, bpc in checks) for checks in results[side]]]
+                  for checks in results[side]] for t in times]
+        cells.append([min(bpc for _, bpc in checks) for checks in results[side]])
         print(f"| {side} | {len(seeds)} |", *(f" {statistics.mean(c):.3f} |" for c in cells),
               sep="", flush=True)
     if args.png:
