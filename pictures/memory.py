@@ -221,6 +221,8 @@ def main(argv=None):
     p.add_argument("--prime", metavar="TEXT", default="",
                    help="read before that, not drawn, or @FILE (default: nothing; the memory is "
                    "empty at first)")
+    p.add_argument("--locations", metavar="N", type=int,
+                   help="rows of the memory, if not as many as in training")
     p.add_argument("--encoding", default="utf-8",
                    help="of these files; latin-1 takes bytes one to one (default utf-8)")
     try:
@@ -229,8 +231,9 @@ def main(argv=None):
             raise model.Failure(f"cannot write {args.out}: it is a folder, or its folder is not "
                                 "there")
         with model.np.errstate(all="ignore"):
+            other = {"locations": args.locations} if args.locations else {}
             run = model.begin({"load": args.load, "iters": 0, "prime": args.prime,
-                               "encoding": args.encoding})
+                               "encoding": args.encoding, **other})
         if args.text[:1] == "@":
             args.text = model.read_text(args.text[1:], args.encoding, "--text @FILE")
         if not 2 <= len(args.text) <= LONGEST:
