@@ -43,13 +43,15 @@ KINDS = {                                                   # kind: (refused, ta
     "natural": ("-1 nan inf text 1.5 1e30", "0"),
     "amount": ("0 -1 nan inf text", "1e30 1e-30"),
     "limit": ("-1 nan inf text", "0 1e30 1e-300"),
-    "share": ("-1 nan inf text 1 1.5 1e30", "0 0.5")}
+    "share": ("-1 nan inf text 1 1.5 1e30", "0 0.5"),
+    "bias": ("-101 nan inf text", "-3 0 1")}
 NUMBERS = {                                                 # flag: kind
     **dict.fromkeys("hidden batchsize seqlength print_interval locations width heads".split(),
                     "count"),
     **dict.fromkeys("iters check_interval sample_length seed".split(), "natural"),
-    **dict.fromkeys("lr init timelimit".split(), "amount"),
-    **dict.fromkeys("clip temperature".split(), "limit"), "val": "share"}
+    **dict.fromkeys("lr timelimit".split(), "amount"),
+    **dict.fromkeys("clip temperature init".split(), "limit"), "val": "share",
+    "forget_bias": "bias"}
 
 
 def test_every_numeric_flag_is_in_the_table():
@@ -60,7 +62,7 @@ def test_every_numeric_flag_is_in_the_table():
 @pytest.mark.parametrize("name, kind", NUMBERS.items(), ids=NUMBERS)
 def test_number(script, name, kind):
     if name not in script.module.FLAGS:
-        pytest.skip("of the DNC alone")
+        pytest.skip("another model has it")
     refused, taken = map(str.split, KINDS[kind])
     for value in refused:
         assert f"--{name}" in script.train("--iters 1", f"--{name}", value, status=2).stderr
