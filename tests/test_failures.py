@@ -359,7 +359,7 @@ RUNAWAY = {         # changes of a checkpoint, flags
                           "by": np.abs(big[:, :1]), "state_h": np.ones_like(p["state_h"])}, ""),
     # A gradient of 1e25 has a finite loss, but an infinite square, which would freeze the weights
     "accumulator": (lambda p: {"Why": np.where(np.arange(len(p["by"])) % 2, 0, 1e25)[:, None]
-                               * np.ones_like(p["Why"])}, ""),
+                               * np.ones_like(p["Why"])}, "--clip 0"),
     "weights": (lambda p: {}, "--lr 1e39")}     # infinite after the first step, unlike the loss
 
 
