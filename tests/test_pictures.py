@@ -141,36 +141,43 @@ def test_shipped_copier_is_this_one(copier, tmp_path):
         assert done.stdout == f"----\n\n{word}>{word}\n\n----\n" and done.stderr == ""
 
 
-def right_in_lines(name, lines):
-    """Where the task determines a character: how often a shipped network finds it likeliest, in the
-    last third of the lines; the first ones fill the memory."""
+def right_in_lines(name, lines, **more):
+    """Where the task determines a character: how often a shipped network finds it likeliest. Each
+    line is an episode: it follows a newline, from zero state."""
     model, path = script("memory").load_script(), ROOT / "data" / f"{name}.npz"
     with np.errstate(all="ignore"):
-        shipped = model.load(str(path))
-    assert path.stat().st_size < 200_000 and shipped.iter > 0
-    state, right = model.zero_state(shipped, 1), []
+        shipped, right = model.begin({"load": str(path), "iters": 0, **more}), []
+    assert path.stat().st_size < 120_000 and shipped.iter > 0 and shipped.reset_id is not None
     for line, known in lines:
-        ids = model.encode(line, shipped.vocab, "a line").astype(int)
-        logits, state, _ = model.forward(shipped.params, ids[:, None], state)
-        right.append([logits[:, k - 1, 0].argmax() == ids[k] for k in known])
-    return np.mean(np.concatenate(right[len(right) * 2 // 3:]))
+        ids = model.encode("\n" + line, shipped.vocab, "a line").astype(int)
+        logits, _, _ = model.forward(shipped.params, ids[:, None], model.zero_state(shipped, 1))
+        right += [logits[:, k, 0].argmax() == ids[k + 1] for k in known]
+    return np.mean(right)
 
 
 def test_shipped_trained_networks():
-    """copy-trained.npz copies new strings of 1 to 14 letters, recall-trained.npz knows the value of
-    each key."""
-    rng, copies, pairs = random.Random(3), [], []
-    for _ in range(60):
-        word = "".join(rng.choices("abcdefgh", k=rng.randint(1, 14)))
-        copies.append((f"{word}>{word}\n", range(len(word) + 1, 2 * len(word) + 2)))
+    """copy-trained.npz copies strings of 1 to 20 letters, and of 40, which it has never seen;
+    recall-trained.npz knows the value of each key, ring-trained.npz the way round."""
+    rng, copies, longer, pairs, rings = random.Random(3), [], [], [], []
+    for k in range(40):
+        for n, lines in ((1 + k % 20, copies), (40, longer)):
+            word = "".join(rng.choices("abcdefgh", k=n))
+            lines.append((f"{word}>{word}\n", range(n + 1, 2 * n + 2)))
         line = list(map("".join, zip(rng.sample("abcdefgh", 4), rng.choices("ABCDEFGH", k=4))))
         pairs.append((f"{''.join(line)}?{''.join(rng.sample(line, 4))}\n", (10, 12, 14, 16)))
+        nodes = rng.sample("abcdefgh", 5)
+        steps = [a + b for a, b in zip(nodes, nodes[1:] + nodes)]
+        rings.append((f"{''.join(rng.sample(steps, 5))}?{''.join(nodes)}{nodes[0]}\n",
+                      range(12, 18)))
     assert right_in_lines("copy-trained", copies) > 0.98
-    assert right_in_lines("recall-trained", pairs) > 0.9
+    assert right_in_lines("copy-trained", longer, locations=64) > 0.95
+    assert right_in_lines("recall-trained", pairs) > 0.95
+    assert right_in_lines("ring-trained", rings) > 0.9
 
 
 @pytest.mark.parametrize("name, line", [
-    ("copy", "\nhgfa>hgfa"), ("copy-trained", "hgfa>hgfa\n"), ("recall-trained", "aBcD?cDaB\n")])
+    ("copy", "\nhgfa>hgfa"), ("copy-trained", "hgfa>hgfa\n"), ("recall-trained", "aBcD?cDaB\n"),
+    ("ring-trained", "abbcca?bcab\n")])
 def test_shipped_networks_can_be_drawn(name, line, tmp_path):
     drawn(tmp_path, "pictures/memory.py", "--load", ROOT / "data" / f"{name}.npz", "--text", line,
           "--prime", line * 5)
