@@ -190,7 +190,8 @@ def when(run):
 def small_run(script, run):
     """A fresh run that the complex step can afford. Its text: run's numbers modulo M."""
     sizes, M = tuple(SMALL.get(name, 3) for name in script.SIZES), min(SMALL_M, len(run.vocab))
-    params = script.init_params(np.random.default_rng([run.seed, 0]), M, run.init, *sizes)
+    params = script.init_params(np.random.default_rng([run.seed, 0]), M, run.init, *sizes,
+                                **{name: getattr(run, name) for name in script.INIT})
     small = fork(run, iter=0, sizes=sizes, batchsize=SMALL_B, stream=np.arange(SMALL_B),
                  seqlength=min(SMALL_S, run.seqlength), vocab=run.vocab[:M], ids=run.ids % M,
                  dtype=np.dtype(float), params=params,
