@@ -27,7 +27,7 @@ def speed(folder, model, size, seconds):
     """Characters per second of a run of so many seconds."""
     flags = [f"--{name}={value}" for name, value in zip(FLAGS, size.split("/"))]
     command = [sys.executable, str(folder / f"{model}-numpy.py"), *flags, "--check_interval=0",
-               f"--timelimit={seconds}"]
+               "--clip=0", f"--timelimit={seconds}"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     spent, iterations = map(float, re.findall(r"0: (\S+) s, iter (\d+)", out)[-1])
     return iterations * int(flags[0].split("=")[1]) * int(flags[2].split("=")[1]) / spent
