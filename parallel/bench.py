@@ -60,7 +60,8 @@ class Script:
 
 def measure(model, size, args):
     """All sides in turn: {side: [char/s of each turn]}, and the number of parameters."""
-    flags = [f"--{flag}={value}" for flag, value in zip(race.FLAGS, size.split("/"))]
+    flags = ["--clip=0", *(f"--{flag}={value}" for flag, value in zip(race.FLAGS,
+                                                                      size.split("/")))]
     alone = Script(model, 1, flags)
     sides = {"alone": alone, "workers": Script(model, args.workers, flags)}
     with contextlib.ExitStack() as stack:
