@@ -158,9 +158,9 @@ def lstm_cell(a, c_):
 
     def back(dh, dc):
         ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
-        diof, dg = np.concatenate([ds * g, dh * c, ds * c_], axis=1), ds * i
-        diof *= iof * (1 - iof)                     # sigmoid' = sigmoid (1 - sigmoid)
-        return np.concatenate([diof, dg * (1 - g * g)], axis=1), ds * f
+        da = np.concatenate([ds * g, dh * c, ds * c_, ds * i], axis=1)      # of i, o, f, g
+        da *= np.concatenate([iof * (1 - iof), 1 - g * g], axis=1)          # sigmoid', tanh'
+        return da, ds * f
     return o * c, c, back
 # ---- end of common: LSTM cell ----
 
@@ -182,11 +182,11 @@ def softmax(z):
 
 def oneplus(z):
     """1 + log(1 + e^z); from 80 on that is 1 + z to all digits, and e^z might overflow."""
-    x = 1 + np.maximum(z, np.log1p(np.exp(np.minimum(z, 80))))
+    log = np.maximum(z, np.log1p(np.exp(np.minimum(z, 80))))
 
     def back(dx):
-        return dx * sigmoid(z)                          # the slope of log(1 + e^z)
-    return x, back
+        return -np.expm1(-log) * dx                     # the slope: sigmoid(z) = 1 - e^-log
+    return 1 + log, back
 
 
 def scale_keys(k, beta):
@@ -287,8 +287,7 @@ def allocation(u):
     phi = (u.real + delta * np.arange(N)).argsort(axis=1, kind="stable")    # real: dnc-debug.py
     phi += np.arange(0, B * N, N)[:, None]              # as indices of u.ravel()
     v = EPS + (1 - EPS) * u.take(phi)
-    before = np.ones_like(v)                            # prod_{i<j} v_i
-    np.multiply.accumulate(v[:, :-1], axis=1, out=before[:, 1:])
+    before = np.multiply.accumulate(v, axis=1) / v      # prod_{i<j} v_i
     a_phi, a = (1 - v) * before, np.empty_like(u)
     a.put(phi, a_phi)
 

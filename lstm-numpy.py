@@ -112,9 +112,9 @@ def lstm_cell(a, c_):
 
     def back(dh, dc):
         ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
-        diof, dg = np.concatenate([ds * g, dh * c, ds * c_], axis=1), ds * i
-        diof *= iof * (1 - iof)                     # sigmoid' = sigmoid (1 - sigmoid)
-        return np.concatenate([diof, dg * (1 - g * g)], axis=1), ds * f
+        da = np.concatenate([ds * g, dh * c, ds * c_, ds * i], axis=1)      # of i, o, f, g
+        da *= np.concatenate([iof * (1 - iof), 1 - g * g], axis=1)          # sigmoid', tanh'
+        return da, ds * f
     return o * c, c, back
 # ---- end of common: LSTM cell ----
 
