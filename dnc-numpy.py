@@ -834,7 +834,7 @@ FLAGS = {                                       # name: (type, smallest value, d
     "clip": (float, 0, 0.01, "largest norm of the gradient, per character; 0: no limit"),
     "init": (float, 0, 1.0, "initial weights vary by FLOAT / sqrt(inputs); 0: by 0.01"),
     **INIT,
-    "iters": (int, 0, None, "iterations of this run (default: no limit); 0: only sample"),
+    "iters": (int, 0, None, "iterations of this run (default: no limit); 0: score, sample"),
     "timelimit": (float, 1e-300, None, "seconds of this run (default: 60; none with --iters)"),
     "data": (str, "", STORY, "text to learn (default: the story in data/)"),
     "encoding": (str, "", "utf-8", "of the text; latin-1 takes bytes one to one"),
