@@ -23,23 +23,27 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 +MODEL = "usual-lstm"
 
 -    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): the article's cell.
-+    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
+-
+-    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
+-    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
+-    and back, which makes of the gradients of h and c those of a and c_.
++    """The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000): s, and c = tanh(s).
++
++    s = g i + f s_,  h = o tanh(s),  with i, o, f = sigmoid(a), g = tanh(a). a: (B, 4 H);
++    c_: (B, H), s of step t - 1. Returns h, s and back, which turns gradients of h and s into those
++    of a and s_.
 
+# The article's cell hands tanh(s) on to the next step, the usual one s itself. In back, the only
+# change is where dc comes in: past tanh. The other factor of o is tanh(s) in both.
 -    c = np.tanh(g * i + f * c_)
-+    c = g * i + f * c_
-+    shown = np.tanh(c)
++    s = g * i + f * c_
++    c = np.tanh(s)
 
-# What comes to c_t from the next step stays as it is; tanh' is now on the way from h_t to c_t.
-# h = o shown, so the other factor of o is shown.
 -        ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
--        diof, dg = np.concatenate([ds * g, dh * c, ds * c_], axis=1), ds * i
-+        dc = dc + dh * o * (1 - shown * shown)      # tanh' = 1 - tanh^2
-+        diof, dg = np.concatenate([dc * g, dh * shown, dc * c_], axis=1), dc * i
++        ds = dh * o * (1 - c * c) + dc              # c = tanh(s), and tanh' = 1 - tanh^2
 
--        return np.concatenate([diof, dg * (1 - g * g)], axis=1), ds * f
 -    return o * c, c, back
-+        return np.concatenate([diof, dg * (1 - g * g)], axis=1), dc * f
-+    return o * shown, c, back
++    return o * c, s, back
 '''
 
 SOLUTIONS["gru"] = "rnn-numpy.py", '''\

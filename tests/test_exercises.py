@@ -57,10 +57,10 @@ def test_rmsprop_fits_the_other_scripts(script, tmp_path, monkeypatch, capsys):
 # it is shipped), and what the last line has to match
 MISTAKES = [
     ("cell", None, None, r"forward, one step: WRONG: c_t = g i \+ f c_\{t-1\}: c\["),
-    ("cell", "return o * shown, c", "return o * c, c", "forward, one step: .* h_t = o tanh"),
-    ("cell", " * (1 - shown * shown)", "", "backward, one step: WRONG: gradient of Wxh"),
-    ("cell", "axis=1), dc * f", "axis=1), dc", "backward, one step: .* of the incoming c"),
-    ("cell", "dh * shown, dc", "dh * c, dc", "gradient of Wxh.* numbers .* all in the rows of o$"),
+    ("cell", "return o * c, s", "return o * s, s", "forward, one step: .* h_t = o tanh"),
+    ("cell", " * (1 - c * c) + dc", " + dc", "backward, one step: WRONG: gradient of Wxh"),
+    ("cell", ", ds * f\n", ", ds\n", "backward, one step: .* of the incoming c"),
+    ("cell", "dh * c, ds", "dh * s, ds", "gradient of Wxh.* numbers .* all in the rows of o$"),
     ("cell", '"usual-lstm"', '"lstm"', "MODEL has a new name: WRONG: it is still 'lstm'"),
     ("gru", None, None, r"WRONG: param_shapes: Wxh is \(5, 7\), should be \(15, 7\)"),
     ("gru", "(1 - z) * n + z * h_", "z * n + (1 - z) * h_", r"forward, one step: .* h_t = \(1"),
