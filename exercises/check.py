@@ -3,10 +3,11 @@
 README.md in this folder has the exercises. Prints what is right, up to the first thing that is
 WRONG. Exit status: 0 all is right, 1 something is wrong, 2 that could not be found out.
 
-The forward pass is held against the exercise's equations: they stand below, for one step of one
-stream. The backward pass is held against the complex step f'(x) = Im f(x + ih) / h of the script's
+The forward pass is compared with the exercise's equations, which stand below for one step of one
+stream. The backward pass is compared with the complex step f'(x) = Im f(x + ih) / h of the script's
 own forward pass, at every entry of every parameter and of the incoming state. With h = 1e-20 it is
-exact up to rounding, as no difference quotient is.
+exact up to rounding, as no difference quotient is. A difference quotient only tells whether the
+forward pass has carried the imaginary part all the way.
 """
 import contextlib
 import copy
@@ -21,7 +22,7 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 M, B = 7, 2                         # characters, streams
-STEP = 1e-20                        # of the complex step
+STEP, DELTA = 1e-20, 1e-6           # of the complex step, of the difference quotient
 RESET = 2                           # the character that resets a stream, where one does
 CONTROLLER = "Wxh", "Whh", "Wrh", "bh"      # a mistake in the memory makes these wrong, too
 
@@ -76,18 +77,19 @@ def deallocation(p, x, state):
             wiping_dnc().forward(p, np.array([[x]]), state)[1].items()}
 
 
-# name: (where to start, sizes, equations, new shapes by H, what to say of results that are wrong)
+# name: (where to start, sizes, equations, gates in the order of their rows, new shapes by H, what
+# to say of results that are wrong)
 EXERCISES = {
-    "cell": ("lstm-numpy.py", (5,), cell, lambda H: {},
+    "cell": ("lstm-numpy.py", (5,), cell, "iofg", lambda H: {},
              {"c": "c_t = g i + f c_{t-1}", "h": "h_t = o tanh(c_t)"}),
-    "gru": ("rnn-numpy.py", (5,), gru,
+    "gru": ("rnn-numpy.py", (5,), gru, "rzn",
             lambda H: {"Wxh": (3 * H, M), "Whh": (3 * H, H), "bh": (3 * H, 1)},
             {"h": "h_t = (1 - z) n + z h_{t-1}"}),
-    "norm": ("rnn-numpy.py", (5,), norm, lambda H: {"gain": (H, 1)},
+    "norm": ("rnn-numpy.py", (5,), norm, "", lambda H: {"gain": (H, 1)},
              {"h": "h_t = tanh(gain (a_t - mean) / sqrt(var + 1e-5) + bh)"}),
     "rmsprop": (),
-    "deallocation": ("dnc-numpy.py", (3, 4, 2, 2), deallocation, lambda H: {},
-                     {"ww": "write weighting: its content looks at M_{t-1} before it is wiped",
+    "deallocation": ("dnc-numpy.py", (3, 4, 2, 2), deallocation, "iofg", lambda H: {},
+                     {"ww": "content for writing looks at M_{t-1} before it is wiped",
                       "M": "M_t = (M_{t-1} psi_t 1^T) (1 - ww_t e_t^T) + ww_t v_t^T"})}
 RESULTS = "c", "h", "u", "ww", "M", "L", "p", "wr", "r", "logits"      # each one uses those before
 
@@ -124,15 +126,18 @@ def same(what, found, expected):
             raise Wrong(f"{what}: {name} is {is_}, should be {should}")
 
 
-def same_numbers(what, found, expected, tolerance):
-    """tolerance: an array, or a number. A number that is nan is wrong."""
+def same_numbers(what, found, expected, tolerance, gates=""):
+    """tolerance: an array, or a number. A number that is nan is wrong. gates: names of equal parts,
+    to say which are wrong."""
     if np.shape(found) != np.shape(expected):
         raise Wrong(f"{what} has the shape {np.shape(found)}, should have {np.shape(expected)}")
     error = np.abs(found - expected)
     if (bad := ~(error <= tolerance)).any():
         at = np.unravel_index(np.where(bad, np.nan_to_num(error, nan=1e99), -1).argmax(), bad.shape)
+        rows = [gate for gate, part in zip(gates, np.split(bad, len(gates) or 1)) if part.any()]
         raise Wrong(f"{what}{list(map(int, at))} is {found[at]:.9g}, should be {expected[at]:.9g}; "
-                    f"{bad.sum()} of {bad.size} numbers are wrong")
+                    f"{bad.sum()} of {bad.size} numbers are wrong" +
+                    f", all in the rows of {', '.join(rows)}" * (0 < len(rows) < len(gates)))
 
 
 def reference(step, params, inputs, state, reset=None):
@@ -151,9 +156,10 @@ def reference(step, params, inputs, state, reset=None):
 class Model:
     """The reader's script with random parameters, and a state that the equations have reached."""
 
-    def __init__(self, module, start, sizes, step, new, equations):
-        self.module, self.step, self.equations = module, step, equations
+    def __init__(self, module, start, sizes, step, gates, new, equations):
+        self.module, self.step, self.gates, self.equations = module, step, gates, equations
         self.rng, shipped = np.random.default_rng(1), load(os.path.join(ROOT, start))
+        self.taken = shipped.MODEL
         expected = {**shipped.param_shapes(M, *sizes), **new(sizes[0])}
         zero = {k: np.zeros(shape) for k, shape in shipped.state_shapes(B, *sizes).items()}
         with blaming(module, "param_shapes, state_shapes, init_params"):
@@ -169,13 +175,14 @@ class Model:
         self.state = reference(step, self.params, self.inputs(5), zero)[1]
 
     def inputs(self, steps):
-        """Random characters; in one stream at least the one that resets is in the middle."""
+        """Random characters; the one that resets comes first in one stream, midway in the other."""
         inputs = self.rng.integers(M, size=(steps, B))
-        inputs[steps // 2, 0] = RESET
+        inputs[0, 1] = inputs[steps // 2, 0] = RESET
         return inputs
 
     def forward(self, inputs, params, state, reset=None):
-        with blaming(self.module, "forward"):
+        what = "forward" + " with complex numbers" * np.iscomplexobj(params["Why"])
+        with blaming(self.module, what):
             logits, after, cache = self.module.forward(
                 params, inputs, copy.deepcopy(state), *[reset] * bool(reset))
             found = shapes(after)
@@ -191,7 +198,7 @@ class Model:
             y, expected = reference(self.step, self.params, inputs, expected, reset)
             found, should = {"logits": logits, **after}, {"logits": y, **expected}
             for name in filter(should.__contains__, RESULTS):
-                what = f"{self.equations.get(name, 'as it was')}: {name}"
+                what = f"{self.equations.get(name, 'an equation that stays')}: {name}"
                 same_numbers(what, found[name], should[name], 1e-10)
 
     def check_backward(self, steps, reset=None):
@@ -208,24 +215,45 @@ class Model:
         params, state = as_type(complex, self.params, self.state)
         blocks = {**params, **{f"the incoming {k}": v for k, v in state.items()}}
         same("backward: gradients", shapes(found), shapes(blocks))
+
+        def value(x, change):
+            """The weighted sum, with x, a block, changed for the moment."""
+            before = x.copy()
+            x += change
+            logits, after, _ = self.forward(inputs, params, state, reset)
+            x[...] = before
+            return (logits * dlogits).sum() + sum((after[k] * dstate[k]).sum() for k in dstate)
+
         for name, x in blocks.items():
             n, a = np.empty(x.shape), found[name]
             for at in np.ndindex(x.shape):
-                x[at] += STEP * 1j
-                with blaming(self.module, "forward with complex numbers"):
-                    logits, after, _ = self.forward(inputs, params, state, reset)
-                    n[at] = ((logits * dlogits).sum() +
-                             sum((after[k] * dstate[k]).sum() for k in dstate)).imag / STEP
-                x[at] = x[at].real
+                change = np.zeros(x.shape, complex)
+                change[at] = STEP * 1j
+                n[at] = value(x, change).imag / STEP
+            small = DELTA * self.rng.standard_normal(x.shape)
+            difference = value(x, small) - value(x, -small)
+            if abs(difference - 2 * (n * small).sum()) > 1e-4 * abs(n * small).sum() + 1e-12:
+                raise Wrong(f"forward drops the imaginary part between {name} and the results, so "
+                            "the gradient cannot be checked: use no abs, np.var or real part")
             same_numbers(f"gradient of {name}", a, n, 1e-10 * (abs(n) + abs(a)) +
-                         1e-13 * max(abs(n).max(), abs(a).max()))
+                         1e-13 * max(abs(n).max(), abs(a).max()),
+                         self.gates if name in CONTROLLER else "")
 
     def check_type(self):
         params, state = as_type(np.float32, self.params, self.state)
-        logits, after, cache = self.forward(self.inputs(3), params, state)
-        grads, before = self.module.backward(params, cache, logits, state)
-        found = {"logits": logits, **after, **grads, **{f"d{k}": v for k, v in before.items()}}
-        same("type", {k: v.dtype.name for k, v in found.items()}, dict.fromkeys(found, "float32"))
+        for reset in None, RESET:
+            logits, after, cache = self.forward(self.inputs(3), params, state, reset)
+            with blaming(self.module, "backward"):
+                grads, before = self.module.backward(params, cache, logits, state)
+            found = {"logits": logits, **after,
+                     **{f"the gradient of {k}": v for k, v in {**grads, **before}.items()}}
+            types = {k: v.dtype.name for k, v in found.items()}
+            same("type", types, dict.fromkeys(found, "float32"))
+
+    def check_name(self):
+        """Checkpoints of two models must not be mixed up."""
+        if self.module.MODEL == self.taken:
+            raise Wrong(f"it is still {self.taken!r}, as in the script that was copied")
 
 
 def check_rmsprop(module):
@@ -233,11 +261,14 @@ def check_rmsprop(module):
     rng = np.random.default_rng(6)
     p, mem, scale = rng.standard_normal(20), np.zeros(20), 10.0 ** rng.integers(-6, 2, 20)
     for _ in range(5):
-        d = rng.standard_normal(20) * scale
+        d, before = rng.standard_normal(20) * scale, {"mem": mem.copy(), "p": p.copy()}
         expected_mem = 0.9 * mem + 0.1 * d ** 2
         expected_p = p - 0.1 * d / np.sqrt(expected_mem + 1e-8)
         with blaming(module, "adagrad"):
             module.adagrad(p, d.copy(), mem, 0.1)
+        for name, value in ("mem", mem), ("p", p):
+            if np.array_equal(value, before[name]):
+                raise Wrong(f"{name} has not changed: {name} = ... does not change it in place")
         same_numbers("mem", mem, expected_mem, 1e-12 * expected_mem)
         same_numbers("p", p, expected_p, 1e-12)
 
@@ -252,9 +283,10 @@ def checks(name, module):
             ("forward, 4 windows of 3 steps", model.check_forward, 4, 3),
             ("backward, one step", model.check_backward, 1),
             ("backward, 3 steps", model.check_backward, 3),
-            ("single precision stays single precision", model.check_type),
             ("--reset, forward", model.check_forward, 4, 3, RESET),
-            ("--reset, backward", model.check_backward, 3, RESET)]
+            ("--reset, backward", model.check_backward, 3, RESET),
+            ("single precision stays single precision", model.check_type),
+            ("MODEL has a new name", model.check_name)]
 
 
 def load(path):

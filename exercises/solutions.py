@@ -3,288 +3,264 @@
     python exercises/solutions.py gru solved-gru.py     writes one as a script; then, say,
     diff rnn-numpy.py solved-gru.py                     shows what it changes
 
-A solution is what stands at the top level of a script, functions and names: each takes the place of
-what has its name in the shipped script, and what is new goes before it.
+A solution is the script to start from, how its docstring begins, and changes in the manner of diff:
+lines with - go, lines with + come, the others only show where. Lines with # are remarks on the
+change below them.
 """
-import ast
 import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SCRIPTS = {"cell": "lstm-numpy.py", "gru": "rnn-numpy.py", "norm": "rnn-numpy.py",
-           "rmsprop": "rnn-numpy.py", "deallocation": "dnc-numpy.py"}
-NEW = "sigmoid", "gru_cell", "normalize", "wipe"            # what the shipped scripts do not have
 SOLUTIONS = {}
 
-# The usual cell is not squashed itself: what comes to c_t from behind stays as it is, and tanh'
-# moves to the way from h_t to c_t. The slopes of the gates are as they were, but that of o.
-SOLUTIONS["cell"] = '''
-"""A long short-term memory (LSTM) with the usual cell, in pure NumPy.
+SOLUTIONS["cell"] = "lstm-numpy.py", '''\
+A long short-term memory (LSTM) with the usual cell that learns to write, in pure NumPy.
 
     i, o, f = sigmoid(Wxh x_t + Whh h_{t-1} + bh)    c_t = g i + f c_{t-1}    y_t = Why h_t + by
     g       = tanh   (Wxh x_t + Whh h_{t-1} + bh)    h_t = o tanh(c_t)        p_t = softmax(y_t)
+''', '''
+-MODEL = "lstm"
++MODEL = "usual-lstm"
 
-All else is as lstm-numpy.py explains it.
-"""
+-    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): the article's cell.
+-
+-    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
+-    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
+-    and back, which makes of the gradients of h and c those of a and c_.
++    """The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000): s, and c = tanh(s).
++
++    s = g i + f s_,  h = o tanh(s),  with i, o, f = sigmoid(a), g = tanh(a). a: (B, 4 H);
++    c_: (B, H), s of step t - 1. Returns h, s and back, which turns gradients of h and s into those
++    of a and s_.
 
-MODEL = "usual-lstm"
+# The article's cell hands tanh(s) on to the next step, the usual one s itself. In back, the only
+# change is where dc comes in: past tanh. The other factor of o is tanh(s) in both.
+-    c = np.tanh(g * i + f * c_)
++    s = g * i + f * c_
++    c = np.tanh(s)
 
-def lstm_cell(a, c_):
-    """c = g i + f c_,  h = o tanh(c); arguments and results as in lstm-numpy.py."""
-    H = c_.shape[1]
-    iof, g = sigmoid(a[:, :3 * H]), np.tanh(a[:, 3 * H:])
-    i, o, f = iof[:, :H], iof[:, H:2 * H], iof[:, 2 * H:]
-    c = g * i + f * c_
-    shown = np.tanh(c)
+-        ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
++        ds = dh * o * (1 - c * c) + dc              # c = tanh(s), and tanh' = 1 - tanh^2
 
-    def back(dh, dc):
-        dc = dc + dh * o * (1 - shown * shown)          # tanh' = 1 - tanh^2
-        diof, dg = np.concatenate([dc * g, dh * shown, dc * c_], axis=1), dc * i
-        diof *= iof * (1 - iof)                         # sigmoid' = sigmoid (1 - sigmoid)
-        return np.concatenate([diof, dg * (1 - g * g)], axis=1), dc * f
-    return o * shown, c, back
+-    return o * c, c, back
++    return o * c, s, back
 '''
 
-# Two ways lead back to h_{t-1}: through Whh, and straight through z. The u of n gets its gradient
-# through r, the a of n does not, so both have gradients of their own.
-SOLUTIONS["gru"] = '''
-"""A gated recurrent unit (GRU, Cho et al. 2014) in pure NumPy.
+SOLUTIONS["gru"] = "rnn-numpy.py", '''\
+A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumPy.
 
     r, z = sigmoid(Wxh x_t + bh + Whh h_{t-1})        h_t = (1 - z) n + z h_{t-1}
     n    = tanh(Wxh x_t + bh + r (Whh h_{t-1}))       y_t = Why h_t + by
+''', '''
+-MODEL = "rnn"
++MODEL = "gru"
 
-All else is as rnn-numpy.py explains it.
-"""
+-    """Names and shapes of the parameters; biases are columns."""
++    """Names and shapes of the parameters; biases are columns, the gates' rows are r, z, n."""
 
-MODEL = "gru"
+-    return {"Wxh": (H, M),      # character to hidden
+-            "Whh": (H, H),      # hidden to hidden, one step later
++    return {"Wxh": (3 * H, M),  # character to gates
++            "Whh": (3 * H, H),  # hidden to gates, one step later
 
-def param_shapes(M, hidden):
-    """Names and shapes of the parameters; biases are columns, the rows are those of r, z, n."""
-    H = hidden
-    return {"Wxh": (3 * H, M),  # character to gates
-            "Whh": (3 * H, H),  # hidden to gates, one step later
-            "Why": (M, H),      # hidden to output
-            "bh": (3 * H, 1),
-            "by": (M, 1)}
+-            "bh": (H, 1),
++            "bh": (3 * H, 1),
 
-def sigmoid(z):
-    """1 / (1 + e^-z), in a form that cannot overflow."""
-    return 0.5 + 0.5 * np.tanh(0.5 * z)
+# The gradient of n comes to u through r, to a without it: the first two results of back differ
+# there. Two ways lead to h_: straight through z, which is the third result, and through u = Whh h_.
++def sigmoid(z):
++    """1 / (1 + e^-z), in a form that cannot overflow."""
++    return 0.5 + 0.5 * np.tanh(0.5 * z)
++
++
++def gru_cell(a, u, h_):
++    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_.
++
++    a = Wxh x + bh and u = Whh h_, (B, 3 H), a third for each of r, z, n; h_: (B, H). Returns h and
++    back, which makes of the gradient of h those of a, u and h_ (without what comes through u).
++    """
++    H = h_.shape[1]
++    rz, un = sigmoid(a[:, :2 * H] + u[:, :2 * H]), u[:, 2 * H:]
++    r, z = rz[:, :H], rz[:, H:]
++    n = np.tanh(a[:, 2 * H:] + r * un)
++
++    def back(dh):
++        dn = dh * (1 - z) * (1 - n * n)             # tanh' = 1 - tanh^2
++        dr, dz = dn * un * r * (1 - r), dh * (h_ - n) * z * (1 - z)
++        return (np.concatenate([dr, dz, dn], axis=1), np.concatenate([dr, dz, dn * r], axis=1),
++                dh * z)
++    return (1 - z) * n + z * h_, back
++
++
+ def forward(params, inputs, state, reset=None):
 
-def gru_cell(a, u, h_):
-    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_.
+-    h[0] = state["h"]
++    h[0], steps = state["h"], []
 
-    a = Wxh x + bh and u = Whh h_, (B, 3 H), a third for each of r, z, n; h_: (B, H). Returns h and
-    back, which makes of the gradient of h those of a, u and h_ (without what comes through u).
-    """
-    H = h_.shape[1]
-    rz, un = sigmoid(a[:, :2 * H] + u[:, :2 * H]), u[:, 2 * H:]
-    r, z = rz[:, :H], rz[:, H:]
-    n = np.tanh(a[:, 2 * H:] + r * un)
+-        recurrent = np.dot(h[t], WhhT)
+-        if reset is not None:                       # h[t] itself stays, since y reads it
+-            recurrent *= keep[t]
+-        np.tanh(x[t] + recurrent, out=h[t + 1])
++        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] itself stays, since y reads it
++        h[t + 1], cell_back = gru_cell(x[t], np.dot(h_, WhhT), h_)
++        steps.append(cell_back)
 
-    def back(dh):
-        dn = dh * (1 - z) * (1 - n * n)                 # tanh' = 1 - tanh^2
-        dr, dz = dn * un * r * (1 - r), dh * (h_ - n) * z * (1 - z)
-        return (np.concatenate([dr, dz, dn], axis=1), np.concatenate([dr, dz, dn * r], axis=1),
-                dh * z)
-    return (1 - z) * n + z * h_, back
+-    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
++    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep, steps)
 
-def forward(params, inputs, state, reset=None):
-    """Run S steps of B streams; arguments and results as in rnn-numpy.py."""
-    Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
-    (S, B), (M, H) = inputs.shape, Why.shape
+-    inputs, h, keep = cache
+-    (M, S, B), H = dlogits.shape, len(Whh)
++    inputs, h, keep, steps = cache
++    (M, S, B), H = dlogits.shape, Whh.shape[1]
 
-    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-    h, h_ = np.empty((S + 1, B, H), Whh.dtype), np.empty((S, B, H), Whh.dtype)
-    h[0], WhhT, steps = state["h"], Whh.T.copy(), []
-    keep = (inputs != (-1 if reset is None else reset))[:, :, None].astype(Whh.dtype)   # 0: reset
-    for t in range(S):
-        np.multiply(h[t], keep[t], out=h_[t])
-        h[t + 1], cell_back = gru_cell(x[t], np.dot(h_[t], WhhT), h_[t])
-        steps.append(cell_back)
+-    dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
+-    da = np.empty_like(dh)                      # a_t: the argument of tanh
++    da, du = np.empty((2, S, B, 3 * H), Whh.dtype)
 
-    y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
-    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, h_, keep, steps)
+-        np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
+-        dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
++        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)
++        dh_next = dh_ + np.dot(du[t], Whh)
++        if keep is not None:
++            dh_next *= keep[t]
 
-def backward(params, cache, dlogits, dstate):
-    """The lines of forward in reverse order; arguments and results as in rnn-numpy.py."""
-    Whh, Why = params["Whh"], params["Why"]
-    inputs, h, h_, keep, steps = cache
-    (M, S, B), H = dlogits.shape, Why.shape[1]
+-    da_kept = (da if keep is None else da * keep).reshape(S * B, H)
+-    da = da.reshape(S * B, H)
++    h_ = h[:S] if keep is None else h[:S] * keep
++    da, du = da.reshape(S * B, 3 * H), du.reshape(S * B, 3 * H)
 
-    dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
-    da, du = np.empty((2, S, B, 3 * H), Whh.dtype)
-    dh_next = dstate["h"]
-    for t in reversed(range(S)):
-        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)
-        dh_next = (dh_ + np.dot(du[t], Whh)) * keep[t]
-
-    da, du = da.reshape(S * B, 3 * H), du.reshape(S * B, 3 * H)
-    return {"Wxh": one_hot_product(da, inputs, M),
-            "Whh": np.dot(du.T, h_.reshape(S * B, H)),
-            "Why": np.dot(dy, h[1:].reshape(S * B, H)),
-            "bh": da.sum(axis=0)[:, None],
-            "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
+-            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
++            "Whh": np.dot(du.T, h_.reshape(S * B, H)),
 '''
 
-# normalize is a mechanism of its own. Its back: mean and deviation depend on all of a_t, so what
-# would change the mean of n, or its length, is taken out of the gradient.
-SOLUTIONS["norm"] = '''
-"""A recurrent neural network (RNN) with layer normalisation (Ba et al. 2016), in pure NumPy.
+SOLUTIONS["norm"] = "rnn-numpy.py", '''\
+A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in pure NumPy.
 
     a_t = Wxh x_t + Whh h_{t-1}        h_t = tanh(gain (a_t - mean) / sqrt(var + 1e-5) + bh)
                                        y_t = Why h_t + by
+''', '''
+-MODEL = "rnn"
++MODEL = "norm-rnn"
 
-All else is as rnn-numpy.py explains it.
-"""
+-    """Names and shapes of the parameters; biases are columns."""
++    """Names and shapes of the parameters; biases and gain are columns."""
 
-MODEL = "norm-rnn"
++            "gain": (H, 1),
+             "bh": (H, 1),
 
-def param_shapes(M, hidden):
-    """Names and shapes of the parameters; biases and gain are columns."""
-    H = hidden
-    return {"Wxh": (H, M),      # character to hidden
-            "Whh": (H, H),      # hidden to hidden, one step later
-            "Why": (M, H),      # hidden to output
-            "gain": (H, 1),
-            "bh": (H, 1),
-            "by": (M, 1)}
+-    """Initial parameters: random weights, biases 0."""
+-    return random_weights(rng, param_shapes(M, *sizes), init)
++    """Initial parameters: random weights, biases 0, gain 1."""
++    params = random_weights(rng, param_shapes(M, *sizes), init)
++    params["gain"][:] = 1
++    return params
 
-def init_params(rng, M, init, hidden):
-    """Initial parameters: random weights (see random_weights), biases 0, gain 1."""
-    params = random_weights(rng, param_shapes(M, hidden), init)
-    params["gain"][:] = 1
-    return params
+# If all of a grows by the same amount, or is scaled, n stays the same. So back takes out of the
+# gradient what would only scale a (the part along n) or shift it (its mean).
++def normalize(a):
++    """n = (a - mean) / sqrt(var + 1e-5), over the H numbers of a stream. a, n: (B, H)."""
++    n = a - a.mean(axis=1, keepdims=True)
++    deviation = np.sqrt((n * n).mean(axis=1, keepdims=True) + 1e-5)
++    n = n / deviation
++
++    def back(dn):
++        dn = dn - n * (n * dn).mean(axis=1, keepdims=True)          # through the deviation
++        return (dn - dn.mean(axis=1, keepdims=True)) / deviation    # through the mean
++    return n, back
++
++
+ def forward(params, inputs, state, reset=None):
 
-def normalize(a):
-    """n = (a - mean) / sqrt(var + 1e-5), over the H numbers of a stream. a, n: (B, H)."""
-    n = a - a.mean(axis=1, keepdims=True)
-    deviation = np.sqrt((n * n).mean(axis=1, keepdims=True) + 1e-5)
-    n /= deviation
+-    Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
++    Wxh, Whh, Why, gain, bh, by = (
++        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
 
-    def back(dn):
-        da = dn - n * (n * dn).mean(axis=1, keepdims=True)      # through the deviation
-        return (da - da.mean(axis=1, keepdims=True)) / deviation
-    return n, back
+-    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
++    x = np.take(Wxh.T.copy(), inputs, axis=0)       # Wxh x_t: x_t picks a column
 
-def forward(params, inputs, state, reset=None):
-    """Run S steps of B streams; arguments and results as in rnn-numpy.py."""
-    Wxh, Whh, Why, gain, bh, by = (
-        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
-    (S, B), (M, H) = inputs.shape, Why.shape
+-    h[0] = state["h"]
++    h[0], n, steps = state["h"], np.empty((S, B, H), Whh.dtype), []
 
-    x = np.take(Wxh.T.copy(), inputs, axis=0)           # Wxh x_t: x_t picks a column
-    h, n = np.empty((S + 1, B, H), Whh.dtype), np.empty((S, B, H), Whh.dtype)
-    h[0], WhhT, steps = state["h"], Whh.T.copy(), []
-    keep = (inputs != (-1 if reset is None else reset))[:, :, None].astype(Whh.dtype)   # 0: reset
-    for t in range(S):
-        n[t], normalize_back = normalize(x[t] + np.dot(h[t], WhhT) * keep[t])
-        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
-        steps.append(normalize_back)
+-        np.tanh(x[t] + recurrent, out=h[t + 1])
++        n[t], normalize_back = normalize(x[t] + recurrent)
++        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
++        steps.append(normalize_back)
 
-    y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
-    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, n, keep, steps)
+-    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
++    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, n, keep, steps)
 
-def backward(params, cache, dlogits, dstate):
-    """The lines of forward in reverse order; arguments and results as in rnn-numpy.py."""
-    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
-    inputs, h, n, keep, steps = cache
-    (M, S, B), H = dlogits.shape, len(Whh)
+-    Whh, Why = params["Whh"], params["Why"]
+-    inputs, h, keep = cache
++    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
++    inputs, h, n, keep, steps = cache
 
-    dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; in the loop through h_{t+1}, too
-    dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
-    dz, da = np.empty_like(dh), np.empty_like(dh)       # z_t: the argument of tanh
-    dh_next = dstate["h"]
-    for t in reversed(range(S)):
-        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
-        da[t] = steps[t](dz[t] * gain.T)
-        dh_next = np.dot(da[t] * keep[t], Whh)
+-    da = np.empty_like(dh)                      # a_t: the argument of tanh
++    dz, da = np.empty_like(dh), np.empty_like(dh)       # z_t: the argument of tanh
 
-    dz, da_kept, n = (x.reshape(S * B, H) for x in (dz, da * keep, n))
-    return {"Wxh": one_hot_product(da.reshape(S * B, H), inputs, M),
-            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
-            "Why": np.dot(dy, h[1:].reshape(S * B, H)),
-            "gain": (dz * n).sum(axis=0)[:, None],
-            "bh": dz.sum(axis=0)[:, None],
-            "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
+-        np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
++        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
++        da[t] = steps[t](dz[t] * gain.T)
+
+-    da = da.reshape(S * B, H)
++    da, dz, n = (value.reshape(S * B, H) for value in (da, dz, n))
+
+-            "bh": da.sum(axis=0)[:, None],
++            "gain": (dz * n).sum(axis=0)[:, None],
++            "bh": dz.sum(axis=0)[:, None],
 '''
 
-SOLUTIONS["rmsprop"] = '''
-def adagrad(p, d, mem, lr):
-    """RMSProp (Hinton 2012), in place and under the old name; mem: a running mean of d^2."""
-    mem *= 0.9
-    mem += 0.1 * d * d
-    p -= lr * d / np.sqrt(mem + 1e-8)
+SOLUTIONS["rmsprop"] = "rnn-numpy.py", "", '''
+-    """Adagrad (Duchi et al. 2011), in place; mem is the sum of squared gradients."""
+-    mem += d * d
++    """RMSProp (Hinton 2012), in place and under the old name; mem: a running mean of d^2."""
++    mem *= 0.9
++    mem += 0.1 * d * d
 '''
 
-# wipe is a mechanism of its own, between usage, which has psi, and write. psi then has two uses, so
-# usage's back gets a second gradient, and the memory before is read by wipe in place of write.
-SOLUTIONS["deallocation"] = '''
-"""A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
+SOLUTIONS["deallocation"] = "dnc-numpy.py", '''\
+A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
 
     M = (M_ psi 1^T) (1 - ww e^T) + ww v^T, with psi = prod_r (1 - f_r wr_r_), as in usage
 
 (Csordas and Schmidhuber 2019). All else is as dnc-numpy.py explains it.
-"""
+''', '''
+-MODEL = "dnc"
++MODEL = "wiping-dnc"
 
-MODEL = "wiping-dnc"
++    Returns u, psi and back, which takes the gradients of both.
+     f: (B, R); wr_: (B, R, N); u, u_, ww_: (B, N).
 
-def usage(f, wr_, u_, ww_):
-    """Usage as in dnc-numpy.py; returns u, psi and back, which takes a gradient of psi, too."""
-    f = f[:, :, None]
-    kept, before = 1 - f * wr_, [1]     # before[r]: the product of the factors before head r's
-    for r in range(kept.shape[1]):
-        before.append(before[r] * kept[:, r])
-    psi = before[-1]
-    used = u_ + ww_ - u_ * ww_
+# psi has two uses, in u and in wipe, so two gradients add up.
+-    def back(du):
+-        dused, dpsi, dkept = du * psi, du * used, np.empty_like(kept)
++    def back(du, dpsi):
++        dused, dpsi, dkept = du * psi, dpsi + du * used, np.empty_like(kept)
 
-    def back(du, dpsi):                                 # dpsi: through wipe
-        dused, dpsi, dkept = du * psi, dpsi + du * used, np.empty_like(kept)
-        for r in reversed(range(kept.shape[1])):        # dpsi: gradient of before[r + 1]
-            dkept[:, r] = dpsi * before[r]
-            dpsi = dpsi * kept[:, r]
-        return (-(dkept * wr_).sum(axis=2), -f * dkept,
-                dused * (1 - ww_), dused * (1 - u_))    # df, dwr_, du_, dww_
-    return used * psi, psi, back
+-    return used * psi, back
++    return used * psi, psi, back
 
-def wipe(M_, psi):
-    """What is freed is wiped: M_ psi 1^T. M_: (B, N, W); psi: (B, N)."""
-    def back(dM):
-        return dM * psi[:, :, None], (dM * M_).sum(axis=2)      # dM_, dpsi
-    return M_ * psi[:, :, None], back
++def wipe(M_, psi):
++    """What is freed is wiped: M_ psi 1^T. M_: (B, N, W); psi: (B, N)."""
++    def back(dM):
++        return dM * psi[:, :, None], (dM * M_).sum(axis=2)      # dM_, dpsi
++    return M_ * psi[:, :, None], back
++
++
+ def write(M_, ww, e, v):
 
-def memory(xi, M_, u_, p_, L_, wr_, ww_):
-    """One step of the memory as in dnc-numpy.py, but for wipe."""
-    kr, kw, v, e, f, ga, gw, pi, interface_back = interface(xi, wr_.shape[1], M_.shape[2])
-    u, psi, usage_back = usage(f, wr_, u_, ww_)
-    a, allocation_back = allocation(u)
-    cw, write_content_back = content(M_, kw)
-    ww, write_weighting_back = write_weighting(gw, ga, a, cw[:, 0])
-    M_wiped, wipe_back = wipe(M_, psi)
-    M, write_back = write(M_wiped, ww, e, v)
-    L, link_back = link(L_, p_, ww)
-    p, precedence_back = precedence(p_, ww)
-    cr, read_content_back = content(M, kr)
-    wr, read_weighting_back = read_weighting(pi, L, wr_, cr)
-    r, read_back = read(M, wr)
+-    u, usage_back = usage(f, wr_, u_, ww_)
++    u, psi, usage_back = usage(f, wr_, u_, ww_)
 
-    def back(dr, dM, du, dp, dL, dwr, dww):
-        """The same list upwards; dM2, dM3: of the second and third use of M. Uses add up."""
-        dM2, dwr2 = read_back(dr)
-        dpi, dL2, dwr_, dcr = read_weighting_back(dwr + dwr2)
-        dM3, dkr = read_content_back(dcr)
-        dp_, dww2 = precedence_back(dp)
-        dL_, dp_2, dww3 = link_back(dL + dL2)
-        dM_wiped, dww4, de, dv = write_back(dM + dM2 + dM3)
-        dM_, dpsi = wipe_back(dM_wiped)
-        dgw, dga, da, dcw = write_weighting_back(dww + dww2 + dww3 + dww4)
-        dM_2, dkw = write_content_back(dcw[:, None])
-        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
-        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dpi)
-        return dxi, (dM_ + dM_2, du_, dp_ + dp_2, dL_, dwr_ + dwr_2, dww_)
-    return r, (M, u, p, L, wr, ww), back
+-    M, write_back = write(M_, ww, e, v)
++    wiped, wipe_back = wipe(M_, psi)
++    M, write_back = write(wiped, ww, e, v)
+
+-        dM_, dww4, de, dv = write_back(dM + dM2 + dM3)
++        dwiped, dww4, de, dv = write_back(dM + dM2 + dM3)
++        dM_, dpsi = wipe_back(dwiped)
+
+-        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da))
++        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
 '''
 
 
@@ -292,37 +268,26 @@ class Failure(Exception):
     """What the user reads instead of a traceback, in one line."""
 
 
-def pieces(source):
-    """What has a name at the top level, the docstring included: name -> (first, last line)."""
-    found = {}
-    for node in ast.parse(source).body:
-        target = getattr(node, "targets", [node])[0]
-        name = getattr(target, "id", getattr(target, "name", None))
-        found.setdefault("the docstring" if isinstance(node, ast.Expr) else name,
-                         (node.lineno - 1, node.end_lineno))
-    return found
-
-
-def apply(source, solution, script):
-    """The source of the script with the solution's pieces in their places."""
-    lines, old, new, text = source.splitlines(True), pieces(source), {}, ""
-    for name, (first, last) in pieces(solution).items():
-        text += "".join(solution.splitlines(True)[first:last])
-        if name in NEW:                                 # stands before the next one
-            text += "\n\n"
-            continue
-        if name not in old:
-            raise Failure(f"{script} has no {name}: this solution is for another version of it")
-        new[name], text = text, ""
-    for name in sorted(new, key=old.get, reverse=True):         # from below, so that numbers stay
-        lines[slice(*old[name])] = [new[name]]
-    return "".join(lines)
+def apply(source, docstring, changes, script):
+    """The source of the script with another docstring, if one is given, and the changes."""
+    if docstring:                           # what explains the code in general stays
+        head, shipped, tail = source.split('"""', 2)
+        general = "".join(shipped.partition("\nThe model comes first")[1:])
+        source = f'{head}"""{docstring}{general}"""{tail}'
+    for change in changes.strip("\n").split("\n\n"):
+        old, new = ("".join(line[1:] + "\n" for line in change.split("\n") if line[0] in kinds)
+                    for kinds in ("- ", "+ "))
+        if source.count("\n" + old) != 1:
+            raise Failure(f"this solution is for another version of {script}, which has: {old}")
+        source = source.replace("\n" + old, "\n" + new)
+    return source
 
 
 def solved(name):
     """The source of a script that solves the exercise."""
-    with open(os.path.join(ROOT, SCRIPTS[name]), encoding="utf-8") as file:
-        return apply(file.read(), SOLUTIONS[name], SCRIPTS[name])
+    script, docstring, changes = SOLUTIONS[name]
+    with open(os.path.join(ROOT, script), encoding="utf-8") as file:
+        return apply(file.read(), docstring, changes, script)
 
 
 def main(argv):

@@ -37,7 +37,7 @@ def test_solution_is_right_and_trains(name, tmp_path):
     done = python(tmp_path, ROOT / "exercises" / "check.py", name, "my.py")
     *lines, right = done.stdout.splitlines()
     assert (done.returncode, done.stderr, right) == (0, "", f"right: my.py solves {name}")
-    assert len(lines) == (1 if name == "rmsprop" else 7) and all(map(OK.search, lines))
+    assert len(lines) == (1 if name == "rmsprop" else 8) and all(map(OK.search, lines))
     flags = f"my.py --hidden 8 --batchsize 4 --lr {0.01 if name == 'rmsprop' else 0.1} --iters 30 "
     flags += "--print_interval 9 --check_interval 0 --data"
     done = python(tmp_path, *flags.split(), ROOT / "data" / "gull-rock.txt")
@@ -48,8 +48,8 @@ def test_solution_is_right_and_trains(name, tmp_path):
 
 @pytest.mark.parametrize("script", ["lstm-numpy.py", "dnc-numpy.py"])
 def test_rmsprop_fits_the_other_scripts(script, tmp_path, monkeypatch, capsys):
-    shipped, solution = (ROOT / script).read_text(encoding="utf-8"), solutions.SOLUTIONS["rmsprop"]
-    source = solutions.apply(shipped, solution, script)
+    shipped = (ROOT / script).read_text(encoding="utf-8")
+    source = solutions.apply(shipped, *solutions.SOLUTIONS["rmsprop"][1:], script)
     assert checked("rmsprop", source, tmp_path, monkeypatch, capsys)[0] == 0
 
 
@@ -57,34 +57,38 @@ def test_rmsprop_fits_the_other_scripts(script, tmp_path, monkeypatch, capsys):
 # it is shipped), and what the last line has to match
 MISTAKES = [
     ("cell", None, None, r"forward, one step: WRONG: c_t = g i \+ f c_\{t-1\}: c\["),
-    ("cell", "return o * shown, c", "return o * c, c", "forward, one step: .* h_t = o tanh"),
-    ("cell", " * (1 - shown * shown)", "", "backward, one step: WRONG: gradient of Wxh"),
-    ("cell", "axis=1), dc * f", "axis=1), dc", "backward, one step: .* of the incoming c"),
+    ("cell", "return o * c, s", "return o * s, s", "forward, one step: .* h_t = o tanh"),
+    ("cell", " * (1 - c * c) + dc", " + dc", "backward, one step: WRONG: gradient of Wxh"),
+    ("cell", ", ds * f\n", ", ds\n", "backward, one step: .* of the incoming c"),
+    ("cell", "dh * c, ds", "dh * s, ds", "gradient of Wxh.* numbers .* all in the rows of o$"),
+    ("cell", '"usual-lstm"', '"lstm"', "MODEL has a new name: WRONG: it is still 'lstm'"),
     ("gru", None, None, r"WRONG: param_shapes: Wxh is \(5, 7\), should be \(15, 7\)"),
     ("gru", "(1 - z) * n + z * h_", "z * n + (1 - z) * h_", r"forward, one step: .* h_t = \(1"),
     ("gru", "dh * z)\n", "0 * dh)\n", "backward, one step: WRONG: gradient of the incoming h"),
     ("gru", "[dr, dz, dn * r]", "[dr, dz, dn]", "backward, one step: WRONG: gradient of Whh"),
-    ("gru", "Whh)) * keep[t]", "Whh))", "--reset, backward: WRONG: gradient of"),
-    ("gru", "h[t], keep[t], out", "h[t], 1, out", "--reset, forward: WRONG: "),
+    ("gru", "dh_next *= keep[t]", "dh_next *= 1", "--reset, backward: WRONG: gradient of"),
+    ("gru", "None:\n            dh_", "None and t:\n            dh_", "--reset, back.* incoming h"),
+    ("gru", "else h[t] * keep[t]", "else h[t]", "--reset, forward: WRONG: "),
     ("gru", ".astype(Whh.dtype)   #", ".astype(float)   #", "single precision .* float64"),
     ("norm", None, None, r"WRONG: param_shapes: gain is missing, should be \(5, 1\)"),
     ("norm", '["gain"][:] = 1', '["gain"][:] = 0', "WRONG: init_params: gain"),
     ("norm", "True) + 1e-5)", "True)) + 1e-5", "forward, one step: .* h_t = tanh"),
-    ("norm", "(n * n).mean(", "n.var(", "backward, one step: WRONG: gradient of Wxh"),
+    ("norm", "(n * n).mean(", "n.var(", "backward, one step: WRONG: forward drops the imaginary"),
     ("norm", "dn - n * (n * dn).mean(axis=1, keepdims=True)", "dn", "backward, .*gradient of Wxh"),
     ("norm", "n[t], norm", "n[t + 1], norm", r"WRONG: forward: IndexError \(line \d+\): "),
     ("rmsprop", None, None, r"mem = .*: WRONG: mem\["),
-    ("rmsprop", "mem *= 0.9\n    mem +=", "mem = 0.9 * mem +", r"WRONG: mem\["),
+    ("rmsprop", "mem *= 0.9\n    mem +=", "mem = 0.9 * mem +", "WRONG: mem has not changed"),
+    ("rmsprop", "p -= lr", "p = p - lr", "WRONG: p has not changed"),
     ("rmsprop", "np.sqrt(mem + 1e-8)", "(np.sqrt(mem) + 1e-8)", r"WRONG: p\["),
     ("deallocation", None, None, r"forward, one step: WRONG: M_t = .*: M\["),
-    ("deallocation", "content(M_, kw)", "content(wipe(M_, psi)[0], kw)", "forward.* write we"),
+    ("deallocation", "content(M_, kw)", "content(wipe(M_, psi)[0], kw)", "content for writ"),
     ("deallocation", "dpsi + du * used", "du * used", "backward, one step: .* gradient of Whf"),
     ("deallocation", "return dM * psi[:, :, None],", "return dM,", "of the incoming M")]
 
 
 @pytest.mark.parametrize("name, old, new, wrong", MISTAKES)
 def test_mistake_is_seen(name, old, new, wrong, tmp_path, monkeypatch, capsys):
-    source = (ROOT / solutions.SCRIPTS[name]).read_text(encoding="utf-8")
+    source = (ROOT / solutions.SOLUTIONS[name][0]).read_text(encoding="utf-8")
     if old:
         source = solutions.solved(name)
         assert source.count(old) == 1
@@ -134,9 +138,21 @@ def test_what_is_no_copy_is_wrong(tmp_path, monkeypatch, capsys):
         assert (status, line[:7]) == (1, "WRONG: ") and words in line
 
 
-def test_a_piece_that_is_gone():
-    with pytest.raises(solutions.Failure, match="lstm-numpy.py has no lstm_cell"):
-        solutions.apply('"""A."""\nMODEL = 1\n', solutions.SOLUTIONS["cell"], "lstm-numpy.py")
+def test_a_script_that_has_changed():
+    script, *solution = solutions.SOLUTIONS["cell"]
+    for source in '"""A."""\nMODEL = 1\n', 2 * '"""A."""\nMODEL = "lstm"\n':
+        with pytest.raises(solutions.Failure, match="another version of lstm-numpy.py"):
+            solutions.apply(source, *solution, script)
+
+
+def test_readme(capsys):
+    text = (ROOT / "exercises" / "README.md").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= 100
+    rows = re.findall(r"`cp (\S+) (\S+)` \| `python exercises/check.py (\S+) (\S+)`", text)
+    assert [(name, script) for script, copied, name, checked in rows if copied == checked] == [
+        (name, script) for name, (script, *_) in solutions.SOLUTIONS.items()]
+    assert check.main(["cell", str(ROOT / "lstm-numpy.py")]) == 1
+    assert capsys.readouterr().out.startswith(re.search(r"^(forward.*); …$", text, re.M)[1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pipe without a reader")
