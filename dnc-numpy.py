@@ -149,7 +149,7 @@ def lstm_cell(a, c_):
 
     It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
     c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
-    and back, which makes of the gradients of h and c those of a and c_.
+    and back, which turns the gradients of h and c into those of a and c_.
     """
     H = c_.shape[1]
     iof, g = sigmoid(a[:, :3 * H]), np.tanh(a[:, 3 * H:])
@@ -395,7 +395,7 @@ def memory(xi, M_, u_, p_, L_, wr_, ww_):
     r, read_back = read(M, wr)
 
     def back(dr, dM, du, dp, dL, dwr, dww):
-        """The same list upwards; dM2, dM3: of the second and third use of M. Uses add up."""
+        """The same list upwards. M has three uses: dM, dM2 and dM3 add up, and so for others."""
         dM2, dwr2 = read_back(dr)
         dpi, dL2, dwr_, dcr = read_weighting_back(dwr + dwr2)
         dM3, dkr = read_content_back(dcr)
@@ -436,7 +436,7 @@ def forward(params, inputs, state, reset=None):
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT) + np.dot(r[t], WrhT)
-        if reset is not None:                       # h[t] itself stays, since y reads it
+        if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent, c = recurrent * keep[t], c * keep[t]
             memory_state = [keep_rows(value, keep[t]) for value in memory_state]
         h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)

@@ -103,7 +103,7 @@ def lstm_cell(a, c_):
 
     It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
     c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
-    and back, which makes of the gradients of h and c those of a and c_.
+    and back, which turns the gradients of h and c into those of a and c_.
     """
     H = c_.shape[1]
     iof, g = sigmoid(a[:, :3 * H]), np.tanh(a[:, 3 * H:])
@@ -136,7 +136,7 @@ def forward(params, inputs, state, reset=None):
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT)
-        if reset is not None:                       # h[t] itself stays, since y reads it
+        if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent, c = recurrent * keep[t], c * keep[t]
         h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
         steps.append(cell_back)

@@ -100,7 +100,7 @@ def forward(params, inputs, state, reset=None):
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT)
-        if reset is not None:                       # h[t] itself stays, since y reads it
+        if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent *= keep[t]
         np.tanh(x[t] + recurrent, out=h[t + 1])
 
@@ -116,7 +116,7 @@ def backward(params, cache, dlogits, dstate):
     """
     Whh, Why = params["Whh"], params["Why"]
     inputs, h, keep = cache
-    (M, S, B), H = dlogits.shape, len(Whh)
+    (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
     dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds that of step t + 1

@@ -26,7 +26,7 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 -
 -    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
 -    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
--    and back, which makes of the gradients of h and c those of a and c_.
+-    and back, which turns the gradients of h and c into those of a and c_.
 +    """The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000): s, and c = tanh(s).
 +
 +    s = g i + f s_,  h = o tanh(s),  with i, o, f = sigmoid(a), g = tanh(a). a: (B, 4 H);
@@ -98,10 +98,10 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    h[0], steps = state["h"], []
 
 -        recurrent = np.dot(h[t], WhhT)
--        if reset is not None:                       # h[t] itself stays, since y reads it
+-        if reset is not None:                       # h[t] stays as it is: y needs it
 -            recurrent *= keep[t]
 -        np.tanh(x[t] + recurrent, out=h[t + 1])
-+        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] itself stays, since y reads it
++        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] stays as it is: y needs it
 +        h[t + 1], cell_back = gru_cell(x[t], np.dot(h_, WhhT), h_)
 +        steps.append(cell_back)
 
@@ -109,7 +109,7 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep, steps)
 
 -    inputs, h, keep = cache
--    (M, S, B), H = dlogits.shape, len(Whh)
+-    (M, S, B), H = dlogits.shape, Whh.shape[1]
 +    inputs, h, keep, steps = cache
 +    (M, S, B), H = dlogits.shape, Whh.shape[1]
 
