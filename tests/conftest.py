@@ -46,10 +46,11 @@ def some_text(length=5000):
     return text[:length]
 
 
-def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(), **options):
+def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(),
+           executable=sys.executable, **options):
     """Run Python to the end in a process of its own; warnings are errors. See checked."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 900, **options}
-    done = subprocess.run([sys.executable, "-W", "error", *map(str, command)], cwd=folder,
+    done = subprocess.run([executable, "-W", "error", *map(str, command)], cwd=folder,
                           env={**ENVIRONMENT, **dict(env)}, encoding="utf-8", **options)
     return checked(done, status, line, says)
 
@@ -59,7 +60,7 @@ def checked(done, status=0, line=None, says=r"[\w-]+\.py: "):
     begins so, or nothing: by default there is one if the status is 1 or 2."""
     assert status in (None, done.returncode), f"{done.returncode}: {done.stdout}{done.stderr}"
     line = done.returncode in (1, 2) if line is None else line
-    assert re.fullmatch(rf"{says}[^\n\t{CONTROL}]+\n" if line else "", done.stderr), done.stderr
+    assert re.fullmatch(rf"(?:{says})[^\n\t{CONTROL}]+\n" if line else "", done.stderr), done.stderr
     return done
 
 

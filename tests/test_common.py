@@ -3,13 +3,12 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import common
 import numpy as np
 import pytest
-from loading import ROOT, load
+from conftest import ROOT, load, python as run
 
 SCRIPTS = common.SCRIPTS
 PYTHON = sorted(path.name for path in ROOT.glob("*.py"))    # dnc-debug.py too
@@ -92,9 +91,7 @@ assert look() == before
 @scripts
 def test_importing_does_nothing(name, tmp_path):
     shutil.copy(ROOT / name, tmp_path)
-    command = [sys.executable, "-B", "-c", LOOK, name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert run(tmp_path, "-B", "-c", LOOK, name).stdout == ""
     assert os.listdir(tmp_path) == [name]
 
 
