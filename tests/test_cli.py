@@ -42,8 +42,6 @@ def as_loaded(script, flags, name="a.npz"):
 GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
 
 
-# Flags --------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
     text = script.run("--help", python_flags=[level]).stdout
@@ -75,8 +73,6 @@ def test_script_alone_in_a_folder(script):
     assert done.stdout == "" and re.search(r"gull-rock\.txt.*--data", done.stderr)
     assert names(script.folder) == {"text.txt", script.path.name}
 
-
-# The log ------------------------------------------------------------------------------------------
 
 def test_lines_of_progress(rnn):
     """A heading, then these lines and nothing else: the first iteration of all, and each third."""
@@ -204,8 +200,6 @@ def test_fname(rnn):
     assert [row[0] for row in rows if row[3] != "nan"] == ["3", "6"] and rows[2][4] == "nan"
 
 
-# Samples ------------------------------------------------------------------------------------------
-
 def test_samples_are_reproducible_and_have_their_length(rnn):
     """At such a heat all characters are alike: seed and iteration alone make samples differ."""
     hot = "--sample_length 90 --temperature 1e30"
@@ -257,8 +251,6 @@ def test_control_characters_are_spelt_out(rnn):
     assert set(re.findall(r"[\x00-\x1f\x7f-\x9f]", text)) == {"\t", "\n"}
     assert {r"\x1b", r"\x9b", r"\x00", r"\r", r"\x7f"} <= set(re.findall(r"\\r|\\x..", text))
 
-
-# Texts --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("raw, flags, characters", [
     (b"one\r\ntwo\rthree\n" * 20, "", "\nehnortw"),                         # universal newlines

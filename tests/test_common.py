@@ -21,8 +21,6 @@ def read(name, folder=ROOT):
     return (folder / name).read_bytes().decode()
 
 
-# Common blocks ------------------------------------------------------------------------------------
-
 def differences(folder=ROOT):
     """Which blocks of the scripts differ, are not in their order, or have lost a marker."""
     found = {name: common.blocks(read(name, folder)) for name in SCRIPTS}
@@ -57,8 +55,6 @@ def test_a_changed_block_is_seen_and_copied(name, block, tmp_path, monkeypatch):
             for script in SCRIPTS:                          # and nothing else
                 assert read(script, tmp_path).replace("".join(changed), text) == read(script)
 
-
-# Each script --------------------------------------------------------------------------------------
 
 @python
 def test_source(name):
@@ -98,8 +94,6 @@ def test_importing_does_nothing(name, tmp_path):
 def test_requirements():
     assert re.findall(r"(?m)^[\w.-]+", read("requirements.txt")) == ["numpy"]
 
-
-# Parameters and state -----------------------------------------------------------------------------
 
 H, M, N, W, R, B = 5, 7, 6, 4, 3, 2
 GATED = {"Wxh": (4 * H, M), "Whh": (4 * H, H), "Why": (M, H), "bh": (4 * H, 1), "by": (M, 1)}

@@ -13,8 +13,6 @@ models = pytest.mark.parametrize("name", SIZES)
 GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
 
 
-# Forward ------------------------------------------------------------------------------------------
-
 def affine(p, output, h):
     """W x + b for a column b"""
     return [a + b[0] for a, b in zip(dnc_paper.times(p[output], h), p["by"], strict=True)]
@@ -146,8 +144,6 @@ def test_rounding_does_not_choose_between_equal_usages(used, dtype, noise, apart
                                    atol=1e-12 if dtype == np.float32 else 1e-30)
 
 
-# Streams ------------------------------------------------------------------------------------------
-
 def keyed(seed, *key):
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -206,8 +202,6 @@ def test_training_never_reads_the_held_out_tail(val, tmp_path, monkeypatch):
     assert len(read) == 120 and min(run.jumps) >= 3
     assert {run.vocab[k] for ids in read for k in np.unique(ids)} == set("ab" if val else "abxy")
 
-
-# Held-out score and samples -----------------------------------------------------------------------
 
 def trained(name, **changes):
     """A run with large random weights, which have opinions."""

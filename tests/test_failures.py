@@ -36,8 +36,6 @@ def at_most(**limits):
     return apply
 
 
-# Flags and texts ----------------------------------------------------------------------------------
-
 NUMBERS = {name: values for flags, *values in (             # flag: refused, taken
     ("hidden batchsize seqlength print_interval", "0 -1 nan inf text 1.5 1e30", "1"),
     ("locations width heads", "0 -1 nan inf text 1.5 1e30", "1"),
@@ -122,8 +120,6 @@ def test_memory_that_the_system_does_not_give(rnn):
     rnn.train("--seqlength 4000 --batchsize 1000 --iters 1", status=2,
               preexec_fn=at_most(AS=1 << 30), env=ONE_BLAS_THREAD)
 
-
-# Checkpoints from anywhere ------------------------------------------------------------------------
 
 def packed(members, compression=zipfile.ZIP_STORED):
     """An .npz of (name, bytes) pairs."""
@@ -316,8 +312,6 @@ def test_damaged_checkpoint(script, saved):
     assert names(script.folder) == {"a.npz", "text.txt"}, "code was run"
 
 
-# Numbers that run away ----------------------------------------------------------------------------
-
 RUNAWAY = {         # changes of a checkpoint, flags
     "logits": (lambda p: {"Why": (big := np.resize([3e38, -3e38], p["Why"].shape)),
                           "by": np.abs(big[:, :1]), "state_h": np.ones_like(p["state_h"])}, ""),
@@ -349,8 +343,6 @@ def test_sample_of_weights_that_overflow(rnn, saved):
         flags = f"--load a.npz --iters 0 --sample_length 9 --temperature {temperature}"
         assert "finite" in rnn.run(flags, status=1).stderr
 
-
-# Targets ------------------------------------------------------------------------------------------
 
 def a_device(path):
     """A device like /dev/null of our own; only root can make one."""
@@ -418,8 +410,6 @@ def test_target_that_cannot_be_written(rnn, flag, target):
     rnn.train(f"--iters 1 {flag} folder/file.npz")
 
 
-# Saving -------------------------------------------------------------------------------------------
-
 @posix
 def test_save_that_fails(rnn, saved):
     before = saved.read_bytes()
@@ -482,8 +472,6 @@ def test_two_runs_that_save_to_one_path(rnn):
     assert names(rnn.folder) == {"text.txt", "a.npz", "a.best.npz"}
 
 
-# Signals ------------------------------------------------------------------------------------------
-
 signals = pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
                                   ids=["SIGINT", "SIGTERM"])
 
@@ -537,8 +525,6 @@ def test_signal_in_a_check(rnn, monkeypatch, moment, left):
     assert ("held-out" in done.stdout) == left and len(done.stdout) < 400
     assert rnn.saved()["iter"] == 3
 
-
-# Where the output goes ----------------------------------------------------------------------------
 
 @posix
 @pytest.mark.parametrize("shell, statuses, lines", [
