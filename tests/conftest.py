@@ -48,7 +48,7 @@ def some_text(length=5000):
 
 def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(),
            executable=sys.executable, **options):
-    """Run Python to the end in a process of its own; warnings are errors. See checked."""
+    """Run Python to the end in a process of its own, warnings being errors. See checked."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 900, **options}
     done = subprocess.run([executable, "-W", "error", *map(str, command)], cwd=folder,
                           env={**ENVIRONMENT, **dict(env)}, encoding="utf-8", **options)
@@ -101,12 +101,9 @@ class Script:
         return self.module.load(str(self.folder / name))
 
     def run(self, flags="", *more, status=0, process=False, python_flags=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is. status None: any.
-
-        With process, or any option for Python or subprocess, in a process of its own. What every
-        run promises is checked: nothing on standard error, or one line; a refusal (status 2)
-        changes nothing; no temporary file stays.
-        """
+        """Run to the end: flags, split at spaces, then more as it is; with process, or any option
+        for Python or subprocess, in a process of its own. What every run promises is checked: see
+        checked; a refusal (status 2) changes nothing; no temporary file stays."""
         flags, before = [*flags.split(), *map(str, more)], content(self.folder)
         if process or python_flags or options:
             done = python(self.folder, *python_flags, self.path, *flags, status=status, **options)
@@ -141,9 +138,7 @@ class Script:
     @contextlib.contextmanager
     def start(self, flags="", stdout=None):
         """Train in a process; yields it after its first line of progress, unless stdout is given.
-
-        process.said() is all that it has printed. What still runs in the end is killed.
-        """
+        process.said() is all that it has printed. What still runs in the end is killed."""
         flags = f"--iters 1000000000 --print_interval 1 {flags}".split()
         with (tempfile.TemporaryFile() as out, subprocess.Popen(
                 [sys.executable, "-W", "error", self.path, *self.small, *flags], cwd=self.folder,

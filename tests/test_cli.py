@@ -243,15 +243,6 @@ def test_default_prime_without_a_newline_is_the_first_character(rnn):
     assert "a" + default == first and other[1:] != first[1:]
 
 
-def test_control_characters_are_spelt_out(rnn):
-    rnn.text.write_bytes(bytes(range(256)) * 2)
-    out = rnn.train("--encoding latin-1 --val 0 --iters 1 --check_interval 1 --temperature 1e30 "
-                    "--sample_length 4000").stdout
-    text, = samples(out)
-    assert set(re.findall(r"[\x00-\x1f\x7f-\x9f]", text)) == {"\t", "\n"}
-    assert {r"\x1b", r"\x9b", r"\x00", r"\r", r"\x7f"} <= set(re.findall(r"\\r|\\x..", text))
-
-
 @pytest.mark.parametrize("raw, flags, characters", [
     (b"one\r\ntwo\rthree\n" * 20, "", "\nehnortw"),                         # universal newlines
     (b"one\r\ntwo\rthree\n" * 20, "--encoding latin-1", "\n\rehnortw"),     # bytes one to one

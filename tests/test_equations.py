@@ -180,15 +180,6 @@ def test_streams_read_in_order_and_jump_alone(length, tail, S):
     assert seen == set(range(1, tail)) or tail == 900
 
 
-def test_streams_depend_on_the_seed_but_not_on_the_batch():
-    def read(B, seed):
-        run = streams(B, 25, 500, seed)
-        return np.stack([RNN.next_window(run)[0] for _ in range(60)])
-    five = read(5, 1)
-    assert np.array_equal(read(2, 1), five[..., :2]) and not np.array_equal(read(5, 2), five)
-    assert len({stream.tobytes() for stream in five.transpose(2, 0, 1)}) == 5
-
-
 @pytest.mark.parametrize("val", [0.25, 0])
 def test_training_never_reads_the_held_out_tail(val, tmp_path, monkeypatch):
     text, read = tmp_path / "text", []

@@ -79,19 +79,6 @@ def test_floor_and_frequencies(name):
         assert abs(counts[line] - len(lines) * p) < 6 * math.sqrt(len(lines) * p)
 
 
-@pytest.mark.parametrize("flags, bits, characters", [
-    ("copy --shortest 5 --longest 5", 5 * math.log2(26), 12),
-    ("copy --letters 8", math.log2(8) + 4.5 * 3, 11),
-    ("copy --letters 1 --longest 1", 0, 4),
-    ("repeat --longest 1 --times 2", math.log2(26) + 1, 5.5),
-    ("ring --shortest 3 --longest 3", math.log2(26 * 25 * 24 * math.factorial(3)), 12),
-    ("recall --shortest 2 --longest 2 --queries 5", math.log2(26 * 25 * 26 * 26 * 2**5), 16),
-    ("recall --shortest 3 --longest 3 --letters 3 --once", math.log2(6 * 27 * 6), 14)])
-def test_floor_by_hand(flags, bits, characters):
-    floor = stated_floor(tasks(*flags.split(), "--size", 10)[1])
-    assert floor == pytest.approx(bits / characters, abs=1e-4)
-
-
 def test_a_text_comes_again_with_its_seed(tmp_path):
     texts = {seed: tasks("recall", "--size", 5_000, "--seed", seed)[0] for seed in (1, 2, 3)}
     assert len(set(texts.values())) == 3
