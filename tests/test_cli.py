@@ -88,11 +88,8 @@ def test_lines_of_progress(rnn):
 
 @pytest.mark.parametrize("iters_before", [0, 40])
 def test_progress_is_the_running_average_of_the_training_loss(rnn, iters_before):
-    """The next window is computed again from a checkpoint with an average that shows a mistake.
-
-    Stream 1 stands at the end of the text: it jumps and starts from zero state. Stream 2 stands at
-    the 80th window of the text, and starts from zero state there. The others do not notice.
-    """
+    """The next window, computed again. From zero state start stream 1, which stands at the end of
+    the text and jumps, and stream 2, at the 80th window; the others do not notice."""
     path, stream = rnn.folder / "a.npz", np.arange(4)
     rnn.train("--save a.npz --iters 40 --fp64")
     place = np.select([stream == 1, stream == 2], [4745, 805], rnn.saved()["position"])
@@ -147,6 +144,14 @@ def test_limits(rnn, clock, flags, iterations):
     for load, total in ([], iterations), (["--load", "a.npz"], 2 * iterations):
         out = rnn.train(flags, "--save", "a.npz", *load).stdout
         assert progress(out)[-1][1] == total
+
+
+@pytest.mark.parametrize("B", [3, 6])
+def test_clip_is_per_character(rnn, B):
+    """Adagrad's first sums are the squares of the clipped gradient."""
+    rnn.train(f"--iters 1 --clip 1e-3 --batchsize {B} --seqlength 5 --save a.npz --fp64")
+    squares = [value.sum() for name, value in rnn.saved().items() if name[:8] == "adagrad_"]
+    assert math.sqrt(sum(squares)) == pytest.approx(1e-3 * B * 5)
 
 
 def test_checks(rnn):
@@ -243,19 +248,10 @@ def test_default_prime_without_a_newline_is_the_first_character(rnn):
     assert "a" + default == first and other[1:] != first[1:]
 
 
-@pytest.mark.parametrize("raw, flags, characters", [
-    (b"one\r\ntwo\rthree\n" * 20, "", "\nehnortw"),                         # universal newlines
-    (b"one\r\ntwo\rthree\n" * 20, "--encoding latin-1", "\n\rehnortw"),     # bytes one to one
-    (bytes(range(256)) * 2, "--encoding latin-1", "".join(map(chr, range(256)))),
-    (b"\xef\xbb\xbf" + "aé漢😀".encode() * 60, "", "aé漢😀"),    # a byte order mark is no character
-    (b"\xef\xbb\xbfab" * 60, "--encoding latin-1", "ab»¿ï"),
-    ("“né”\n".encode("utf-16") + "“né”\n".encode("utf-16-le") * 20, "--encoding utf-16", "\nné“”"),
-    (b"abcdefghijk", "", "abcdefghijk"),            # one window and the character after it
-], ids=["utf-8", "latin-1", "all-bytes", "bom", "bom-latin-1", "utf-16", "smallest"])
-def test_encoding(rnn, raw, flags, characters):
-    rnn.text.write_bytes(raw)
-    rnn.train("--iters 3 --val 0 --save a.npz " + flags)
-    assert "".join(map(chr, rnn.saved()["vocabulary"])) == characters
+def test_the_smallest_text(rnn):
+    """One window and the character after it; what is in a text is drawn in test_text.py."""
+    rnn.text.write_bytes(b"abcdefghijk")
+    rnn.train("--iters 3 --val 0")
 
 
 @pytest.mark.parametrize("flag, character", [

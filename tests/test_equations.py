@@ -13,29 +13,22 @@ models = pytest.mark.parametrize("name", SIZES)
 GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
 
 
-def affine(p, output, h):
-    """W x + b for a column b"""
-    return [a + b[0] for a, b in zip(dnc_paper.times(p[output], h), p["by"], strict=True)]
-
-
-def hidden_input(p, k, h):
-    """Wxh x_t + Whh h_{t-1} + bh for the character of number k"""
-    return [row[k] + a + b[0] for row, a, b in
-            zip(p["Wxh"], dnc_paper.times(p["Whh"], h), p["bh"], strict=True)]
+def output(p, h):
+    """Why h + by: the DNC's output, with nothing read."""
+    return dnc_paper.output({**p, "Wry": [[]] * len(p["Why"])}, h, [])
 
 
 def rnn_step(p, k, state):
-    h = [math.tanh(z) for z in hidden_input(p, k, state["h"])]
-    return affine(p, "Why", h), {"h": h}
+    a = zip(p["Wxh"], dnc_paper.times(p["Whh"], state["h"]), p["bh"], strict=True)
+    h = [math.tanh(row[k] + recurrent + bias) for row, recurrent, [bias] in a]
+    return output(p, h), {"h": h}
 
 
 def lstm_step(p, k, state):
-    z, H, h, c = hidden_input(p, k, state["h"]), len(state["h"]), [], []
-    for j in range(H):
-        i, o, f = (dnc_paper.sigmoid(z[gate * H + j]) for gate in range(3))
-        c.append(math.tanh(math.tanh(z[3 * H + j]) * i + f * state["c"][j]))
-        h.append(o * c[j])
-    return affine(p, "Why", h), {"h": h, "c": c}
+    """The DNC's controller, with nothing read."""
+    x, params = np.eye(len(p["Why"]))[k].tolist(), {**p, "Wrh": [[]] * len(p["bh"])}
+    h, c = dnc_paper.controller(params, x, [], state["h"], state["c"])
+    return output(p, h), {"h": h, "c": c}
 
 
 STEPS = {"rnn-numpy.py": rnn_step, "lstm-numpy.py": lstm_step, "dnc-numpy.py": dnc_paper.step}

@@ -113,6 +113,7 @@ def test_full_disk(flags):
     assert message.startswith("tasks.py: cannot write ")
 
 
+@posix
 def test_closed_pipe_is_quiet():
     command = [sys.executable, str(TASKS), "copy"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
