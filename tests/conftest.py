@@ -46,11 +46,10 @@ def some_text(length=5000):
     return text[:length]
 
 
-def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(),
-           executable=sys.executable, **options):
+def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(), **options):
     """Run Python to the end in a process of its own, warnings being errors. See checked."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 900, **options}
-    done = subprocess.run([executable, "-W", "error", *map(str, command)], cwd=folder,
+    done = subprocess.run([sys.executable, "-W", "error", *map(str, command)], cwd=folder,
                           env={**ENVIRONMENT, **dict(env)}, encoding="utf-8", **options)
     return checked(done, status, line, says)
 

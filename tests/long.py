@@ -2,7 +2,6 @@
 
     python tests/long.py                            everything, one part after another
     python tests/long.py soak --minutes 1           this part, shorter
-    python tests/long.py determinism --python python3.12 other/bin/python
 
 Each line of the table is a kind of fault: how many there were, and how many of them lost something.
 The exit status is 1 if any did. What is asked of each run is what the tests ask.
@@ -28,7 +27,7 @@ from hypothesis import settings
 
 import test_disk
 import test_text
-from conftest import MODELS, assert_same, names, prepared, python, without_times
+from conftest import MODELS, names, prepared, python
 from test_disk import SAVING
 from test_failures import HOSTILE, at_most, everything, flipped, mutations
 
@@ -207,36 +206,6 @@ def text(table, args):
         table.tally("text", f"{model}: {what}", [None], trial)
 
 
-CIRCUMSTANCES = {
-    "again": {}, "a Turkish locale": {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "tr"},
-    "the C locale without UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "hash seed 0": {"PYTHONHASHSEED": "0"}, "hash seed 4242": {"PYTHONHASHSEED": "4242"}}
-
-
-def determinism(table, args):
-    """A run under other circumstances: lines, log, checkpoints are the same, but for times."""
-    command = ("--iters 200 --check_interval 50 --print_interval 10 --sample_length 30 --val 0.1 "
-               "--fname log.tsv --save a.npz")
-
-    def results(executable, env):
-        with fresh(model) as script:
-            done = python(script.folder, script.path, *script.small, *command.split(), *precision,
-                          executable=executable, env=env)
-            rows = (script.folder / "log.tsv").read_text().splitlines()
-            return (without_times(done.stdout), [row.split("\t")[::2][:2] for row in rows],
-                    script.saved(), script.saved("a.best.npz"))
-    for model, precision, executable in itertools.product(MODELS, ([], ["--fp64"]), args.python):
-        expected = results(executable, {})
-
-        def same(name):
-            got = results(executable, CIRCUMSTANCES[name])
-            assert got[:2] == expected[:2]
-            for one, other in zip(got[2:], expected[2:]):
-                assert_same(one, other)
-        table.tally("determinism", f"{model} {''.join(precision)}: {executable[-40:]}",
-                    CIRCUMSTANCES, same)
-
-
 def numbers(table, args):
     """Rates and seeds that diverge; a DNC that does not end."""
     for model, powers in itertools.product(MODELS, (range(-3, 4), (6, 20, 30, 38))):
@@ -309,7 +278,7 @@ def mutants(table, args):
 
 
 PARTS = {part.__name__: part for part in (
-    kill, disk, hostile, text, determinism, numbers, soak, mutants)}
+    kill, disk, hostile, text, numbers, soak, mutants)}
 
 
 def main():
@@ -323,7 +292,6 @@ def main():
             ("every", 1, "take each N-th mutant")):
         p.add_argument(f"--{name}", type=int, metavar="N", default=default, help=meaning)
     p.add_argument("--minutes", type=float, metavar="N", default=20, help="of the soak")
-    p.add_argument("--python", nargs="+", default=[sys.executable], help="of part determinism")
     args = p.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         p.error(f"there is no part {', '.join(unknown)}")
