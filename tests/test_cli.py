@@ -239,13 +239,14 @@ def test_what_is_printed_of_a_sample_after_a_prime(rnn):
         assert samples(out) == [expected]
 
 
-def test_default_prime_without_a_newline_is_the_first_character(rnn):
-    rnn.text.write_text("banana" * 20)
+@pytest.mark.parametrize("text, prime", [("banana", "a"), ("\tbanana\n", "\n")])
+def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
+    rnn.text.write_text(text * 20, newline="\n")
     rnn.train("--iters 20 --save a.npz")
     default, first, other = (
-        samples(rnn.run("--load a.npz --iters 0 --temperature 0", *prime).stdout)[0]
-        for prime in ([], ["--prime", "a"], ["--prime", "b"]))
-    assert "a" + default == first and other[1:] != first[1:]
+        samples(rnn.run("--load a.npz --iters 0 --temperature 0", *more).stdout)[0]
+        for more in ([], ["--prime", prime], ["--prime", "b"]))
+    assert prime + default == first and other[1:] != first[1:]
 
 
 def test_the_smallest_text(rnn):
