@@ -1,13 +1,11 @@
-"""What the tests share: the scripts, one way to run them, and a small text.
+"""What the tests share: one way to run Python, the scripts, and a small text.
 
-A run is a call of main() in this process, or, where the test asks for what only a process has, one
-of its own. Blocks that are common to the scripts (test_common.py) are tested with one script, the
-fixture rnn; what meets a model with all three, the fixture script.
+A run of a script is a call of main() in this process, or, where the test asks for what only a
+process has, one of its own. Blocks that are common to the scripts (test_common.py) are tested with
+one script, the fixture rnn; what meets a model with all three, the fixture script.
 """
 import contextlib
 import dataclasses
-import functools
-import importlib.util
 import io
 import os
 import pathlib
@@ -25,7 +23,8 @@ import warnings
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from loading import ROOT, load
+
 MODELS = ["rnn", "lstm", "dnc"]
 ENVIRONMENT = dict(os.environ)      # before a test imports a script, which sets BLAS threads
 SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_interval 0".split()
@@ -47,13 +46,21 @@ def some_text(length=5000):
     return text[:length]
 
 
-@functools.cache
-def load_module(path):
-    """A script as a module; importing it has no effect but definitions."""
-    spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def python(folder, *command, status=0, line=None, says=r"[\w-]+\.py: ", env=(), **options):
+    """Run Python to the end in a process of its own, warnings being errors. See checked."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 900, **options}
+    done = subprocess.run([sys.executable, "-W", "error", *map(str, command)], cwd=folder,
+                          env={**ENVIRONMENT, **dict(env)}, encoding="utf-8", **options)
+    return checked(done, status, line, says)
+
+
+def checked(done, status=0, line=None, says=r"[\w-]+\.py: "):
+    """What came of a run, if it has this status (None: any), and on standard error one line, that
+    begins so, or nothing: by default there is one if the status is 1 or 2."""
+    assert status in (None, done.returncode), f"{done.returncode}: {done.stdout}{done.stderr}"
+    line = done.returncode in (1, 2) if line is None else line
+    assert re.fullmatch(rf"(?:{says})[^\n\t{CONTROL}]+\n" if line else "", done.stderr), done.stderr
+    return done
 
 
 class Stream(io.StringIO):
@@ -73,37 +80,35 @@ class Script:
 
     @property
     def module(self):
-        return load_module(self.path)
+        return load(self.path.name)
+
+    @property
+    def text(self):
+        return self.folder / "text.txt"
 
     @property
     def small(self):
         """Flags of a small model on text.txt that neither checks nor samples; later flags win."""
         return ["--data", "text.txt", *SMALL, *(SMALL_MEMORY if self.model == "dnc" else [])]
 
-    def command(self, flags="", *more, python=()):
-        """The command line of a training run with a small model."""
-        return [sys.executable, *python, str(self.path), *self.small, *flags.split(),
-                *map(str, more)]
+    def saved(self, name="a.npz"):
+        """All that a checkpoint holds."""
+        return arrays(self.folder / name)
 
-    def run(self, flags="", *more, status=0, process=False, python=(), env=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is. status None: any.
+    def loaded(self, name="a.npz"):
+        """The run of a checkpoint."""
+        return self.module.load(str(self.folder / name))
 
-        With process, or any option for Python or subprocess, in a process of its own. What every
-        run promises is checked: nothing on standard error, or one line; a refusal (status 2)
-        changes nothing; no temporary file stays.
-        """
+    def run(self, flags="", *more, status=0, process=False, python_flags=(), **options):
+        """Run to the end: flags, split at spaces, then more as it is; with process, or any option
+        for Python or subprocess, in a process of its own. What every run promises is checked: see
+        checked; a refusal (status 2) changes nothing; no temporary file stays."""
         flags, before = [*flags.split(), *map(str, more)], content(self.folder)
-        if process or python or env or options:
-            options = {"cwd": self.folder, "stdout": subprocess.PIPE, "timeout": 900, **options}
-            done = subprocess.run([sys.executable, *python, str(self.path), *flags],
-                                  stderr=subprocess.PIPE, encoding="utf-8",
-                                  env={**ENVIRONMENT, **dict(env)}, **options)
+        if process or python_flags or options:
+            done = python(self.folder, *python_flags, self.path, *flags, status=status, **options)
         else:
-            done = self.main(flags)
-        assert status in (None, done.returncode), f"status {done.returncode}: {done.stderr}"
+            done = checked(self.main(flags), status)
         assert done.returncode in (0, 1, 2), done
-        line = rf"\S+-numpy\.py: [^\n\t{CONTROL}]+\n" if done.returncode else ""
-        assert re.fullmatch(line, done.stderr), done.stderr
         assert done.returncode != 2 or content(self.folder) == before, "a refusal changed something"
         assert not list(self.folder.glob("*.tmp"))
         return done
@@ -130,16 +135,14 @@ class Script:
         return self.run("", *self.small, *flags.split(), *more, **options)
 
     @contextlib.contextmanager
-    def start(self, flags="", python=(), stdout=None):
+    def start(self, flags="", stdout=None):
         """Train in a process; yields it after its first line of progress, unless stdout is given.
-
-        process.said() is all that it has printed. What still runs in the end is killed.
-        """
-        flags = "--iters 1000000000 --print_interval 1 " + flags
-        with (tempfile.TemporaryFile() as out,
-              subprocess.Popen(self.command(flags, python=python), cwd=self.folder, env=ENVIRONMENT,
-                               stdout=stdout or out, stderr=subprocess.PIPE,
-                               encoding="utf-8") as process):
+        process.said() is all that it has printed. What still runs in the end is killed."""
+        flags = f"--iters 1000000000 --print_interval 1 {flags}".split()
+        with (tempfile.TemporaryFile() as out, subprocess.Popen(
+                [sys.executable, "-W", "error", self.path, *self.small, *flags], cwd=self.folder,
+                env=ENVIRONMENT, stdout=stdout or out, stderr=subprocess.PIPE,
+                encoding="utf-8") as process):
             def said():
                 return os.pread(out.fileno(), os.fstat(out.fileno()).st_size, 0).decode()
             process.said = said
@@ -173,15 +176,32 @@ def edit(path, **changes):
     np.savez(path, **{**arrays(path), **changes})
 
 
+def without_times(stdout):
+    """What a run prints, without seconds and char/s."""
+    return re.sub(r"^0: \S+ s|\S+ char/s$", "", stdout, flags=re.M)
+
+
+def assert_same(one, other, but=("seconds",)):
+    """Two checkpoints hold the same, bit for bit, but for times."""
+    assert one.keys() == other.keys()
+    for name in one.keys() - set(but):
+        assert one[name].dtype == other[name].dtype, name
+        assert one[name].tobytes() == other[name].tobytes(), name
+
+
+def prepared(model, folder):
+    """A script in a folder with the text."""
+    (folder / "text.txt").write_text(some_text(), newline="\n")
+    return Script(model, folder)
+
+
 @pytest.fixture(params=MODELS)
 def script(request, tmp_path):
     """Each of the scripts, in a folder of its own."""
-    (tmp_path / "text.txt").write_text(some_text(), newline="\n")
-    return Script(request.param, tmp_path)
+    return prepared(request.param, tmp_path)
 
 
 @pytest.fixture
 def rnn(tmp_path):
     """The first script: what is common to all is tested with it."""
-    (tmp_path / "text.txt").write_text(some_text(), newline="\n")
-    return Script("rnn", tmp_path)
+    return prepared("rnn", tmp_path)

@@ -27,16 +27,6 @@ def load(name):
     return module
 
 
-def load_changed(name, old, new):
-    """A script as a module, one piece of its source replaced; that piece must be there once."""
-    source = (ROOT / name).read_text(encoding="utf-8")
-    assert source.count(old) == 1, f"{name} has {source.count(old)} times, not once: {old}"
-    module = types.ModuleType("changed")
-    module.__file__ = str(ROOT / name)
-    exec(compile(source.replace(old, new), f"changed {name}", "exec"), vars(module))
-    return module
-
-
 def zero_state(model, sizes, B, dtype=float):
     return {name: np.zeros(shape, dtype) for name, shape in model.state_shapes(B, *sizes).items()}
 

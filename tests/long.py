@@ -2,7 +2,6 @@
 
     python tests/long.py                            everything, one part after another
     python tests/long.py soak --minutes 1           this part, shorter
-    python tests/long.py determinism --python python3.12 other/bin/python
 
 Each line of the table is a kind of fault: how many there were, and how many of them lost something.
 The exit status is 1 if any did. What is asked of each run is what the tests ask.
@@ -14,9 +13,9 @@ import itertools
 import os
 import pathlib
 import random
+import re
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,13 +26,12 @@ import pytest
 from hypothesis import settings
 
 import test_disk
-import test_failures
 import test_text
-from conftest import ENVIRONMENT, MODELS, Script, arrays, names, some_text
-from test_failures import SAVING, at_most, everything, mutations
-from test_resume import assert_same, without_times
+from conftest import MODELS, names, prepared, python
+from test_disk import SAVING
+from test_failures import HOSTILE, at_most, everything, flipped, mutations
 
-MIB, STRICT = 2**20, ("-W", "error")
+MIB = 2**20
 TURN = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}       # statuses
 
 
@@ -62,14 +60,14 @@ class Table:
                       file=sys.stderr, flush=True)
         remarks = [f"{n:,} {note}" for note, n in sorted(found.items(), key=str) if note]
         self.row(part, what, times, lost, ", ".join(remarks))
+        return times
 
 
 @contextlib.contextmanager
 def fresh(model):
-    """A script in an empty folder of its own, with the tests' text."""
+    """A script in a folder of its own, with the tests' text."""
     with tempfile.TemporaryDirectory(prefix=f"{model}-") as folder:
-        (pathlib.Path(folder) / "text.txt").write_text(some_text(), newline="\n")
-        yield Script(model, pathlib.Path(folder))
+        yield prepared(model, pathlib.Path(folder))
 
 
 def kill(table, args):
@@ -78,12 +76,12 @@ def kill(table, args):
         if (name, signals) == ("SIGKILL", 2):
             continue
         with fresh(model) as script:
-            script.train(f"--iters 1 --hidden 40 {SAVING}")
+            script.train(f"--iters 1 --hidden 40 {SAVING} a.npz")
             last, number = [1], getattr(signal, name)
 
             def trial(turn):
                 before = names(script.folder)
-                flags = f"{SAVING} --hidden 40 --load a.npz --fname log.tsv"
+                flags = f"{SAVING} a.npz --hidden 40 --load a.npz --fname log.tsv"
                 with script.start(flags) as process:
                     while turn % 2 and names(script.folder) - before <= {"log.tsv"}:
                         time.sleep(0.0001)                  # every other time in the middle of it
@@ -95,18 +93,16 @@ def kill(table, args):
                     assert process.wait(60) == TURN[name] or (
                         signals == 2 and process.returncode == -number), process.returncode
                     assert process.stderr.read() == ""
-                    printed = process.said().splitlines()
-                run = script.module.load(str(script.folder / "a.npz"))
-                script.module.load(str(script.folder / "a.best.npz"))
-                assert run.iter >= last[0], "an older checkpoint"
-                last[0] = run.iter
+                    lines = re.findall(r"^0: .*", process.said(), re.M)
+                script.loaded("a.best.npz")
+                assert (now := script.loaded().iter) >= last[0], "an older checkpoint"
+                last[0] = now
                 left = list(script.folder.glob("*.tmp"))
-                assert len(left) <= (signals == 2 or name == "SIGKILL")
                 if signals == 1 and name != "SIGKILL":
-                    lines = [line for line in printed if line.startswith("0: ")]
-                    assert f"iter {run.iter}," in lines[-1]
+                    assert not left and f"iter {now}," in lines[-1]
                 for path in left:
                     path.unlink()
+                assert len(left) <= 1
                 return "in the middle of writing" if left else None
             times = args.kills if name == "SIGKILL" else args.kills // 3
             what = f"{model}: {name}{', and again' * (signals - 1)}"
@@ -128,13 +124,14 @@ def disk(table, args):
             table.tally("disk", f"{model}: {trial.__name__.replace('_', ' ')}",
                         range(4096, 4096 * 30, 4096) if full else moments, alone)
         with fresh(model) as script:
+            path = script.folder / "a.npz"
             script.train("--iters 1 --save a.npz")
-            good = (script.folder / "a.npz").read_bytes()
+            good = path.read_bytes()
 
             def limited(limit):
                 script.train("--load a.npz --save a.npz --iters 1", status=1,
                              preexec_fn=at_most(FSIZE=limit))
-                assert (script.folder / "a.npz").read_bytes() == good
+                assert path.read_bytes() == good
             table.tally("disk", f"{model}: a limit below the size of a checkpoint",
                         range(0, len(good), 1024), limited)
 
@@ -144,46 +141,41 @@ def hostile(table, args):
     tried = 0
     for model in MODELS:
         with fresh(model) as script:
-            path, bad = script.folder / "a.npz", script.folder / "b.npz"
             script.train("--iters 3 --save a.npz --hidden 32")
-            good, held = path.read_bytes(), arrays(path)
-            expected = everything(script.module.load(str(path)))
+            held, expected = script.saved(), everything(script.loaded())
+            good, bad = (script.folder / "a.npz").read_bytes(), script.folder / "b.npz"
             directory = good.index(b"PK\x01\x02")           # of the archive, at its end
 
             def trial(case):
-                bad.write_bytes(case[1])
+                bad.write_bytes(case[1](held))
                 done = script.run("--load b.npz --iters 0 --sample_length 1", status=None)
                 assert done.returncode in (0, 2), case[0]
                 if done.returncode == 0:
-                    assert everything(script.module.load(str(bad))) == expected, case[0]
+                    assert everything(script.loaded("b.npz")) == expected, case[0]
                 assert names(script.folder) == {"a.npz", "b.npz", "text.txt"}, "code was run"
                 return "refused" if done.returncode else "harmless"
 
             def flips(start):
                 for _ in range(args.flips):
-                    place, bit = random.randrange(start, len(good)), random.randrange(8)
-                    changed = bytes([good[place] ^ 1 << bit])
-                    yield f"bit {bit} of {place}", good[:place] + changed + good[place + 1:]
+                    at = random.randrange(start, len(good)), random.randrange(8)
+                    yield "byte {}, bit {}".format(*at), lambda _, at=at: flipped(good, *at)
 
-            def cuts(sizes):
-                return ((f"{n} bytes", good[:n]) for n in sizes)
+            def cuts(*sizes):
+                return ((f"{n} bytes", lambda _, n=n: good[:n]) for n in range(*sizes))
             for what, cases in (
-                    ("cut at every KiB", cuts(range(0, len(good), 1024))),
-                    ("cut at each of the last bytes", cuts(range(len(good) - 200, len(good)))),
+                    ("cut at every KiB", cuts(0, len(good), 1024)),
+                    ("cut at each of the last bytes", cuts(len(good) - 200, len(good))),
                     ("a bit flipped anywhere", flips(0)),
                     ("a bit flipped in the directory of the archive", flips(directory)),
                     ("an array spoilt or missing", mutations(held)),
-                    ("pickles, bombs ... of test_failures.py", (
-                        (name, make(held)) for name, make in test_failures.HOSTILE.items()))):
-                cases = list(cases)
-                tried += len(cases)
-                table.tally("hostile", f"{model}: {what}", cases, trial)
+                    ("pickles, bombs ... of test_failures.py", HOSTILE.items())):
+                tried += table.tally("hostile", f"{model}: {what}", cases, trial)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table.row("hostile", "files in all", tried, int(peak > 500), f"at most {peak:.0f} MiB resident")
 
 
 MEASURED = """import resource, subprocess, sys
-done = subprocess.run(sys.argv[1:])
+done = subprocess.run([sys.executable, "-W", "error", *sys.argv[1:]])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(done.returncode)"""
 
@@ -202,51 +194,16 @@ def text(table, args):
              ("100 MB of all bytes", bytes(range(256)) * 400_000, "--val 0 --encoding latin-1"),
              ("all 1,112,064 characters of Unicode", every,
               "--hidden 2 --val 0 --batchsize 1 --seqlength 2"))
-    for model, (what, content, flags_) in itertools.product(MODELS, large):
+    for model, (what, content, flags) in itertools.product(MODELS, large):
         def trial(_):
             with fresh(model) as script:
-                (script.folder / "text.txt").write_bytes(content)
-                flags_of_it = f"--iters 2 --check_interval 2 --sample_length 20 {flags_}"
-                done = subprocess.run(
-                    [sys.executable, "-c", MEASURED, *script.command(flags_of_it, python=STRICT)],
-                    cwd=script.folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
-                assert (done.returncode, done.stderr) == (0, "")
+                script.text.write_bytes(content)
+                done = python(script.folder, "-c", MEASURED, script.path, *script.small, *(
+                    f"--iters 2 --check_interval 2 --sample_length 20 {flags}".split()))
                 *said, peak = done.stdout.splitlines()
                 assert not test_text.STEERS.search("\n".join(said))
                 return f"at most {int(peak) / 1024:,.0f} MiB resident"
         table.tally("text", f"{model}: {what}", [None], trial)
-
-
-CIRCUMSTANCES = {
-    "again": {}, "a Turkish locale": {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "tr"},
-    "the C locale without UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "hash seed 0": {"PYTHONHASHSEED": "0"}, "hash seed 4242": {"PYTHONHASHSEED": "4242"}}
-
-
-def determinism(table, args):
-    """A run under other circumstances: lines, log, checkpoints are the same, but for times."""
-    command = ("--iters 200 --check_interval 50 --print_interval 10 --sample_length 30 --val 0.1 "
-               "--fname log.tsv --save a.npz")
-
-    def results(python, env):
-        with fresh(model) as script:
-            done = subprocess.run([python, *script.command(f"{command} {precision}",
-                                                           python=STRICT)[1:]],
-                                  cwd=script.folder, env={**ENVIRONMENT, **env},
-                                  capture_output=True, encoding="utf-8")
-            assert (done.returncode, done.stderr) == (0, ""), done.stderr
-            rows = (script.folder / "log.tsv").read_text().splitlines()
-            return (without_times(done.stdout), [row.split("\t")[::2][:2] for row in rows],
-                    *(arrays(script.folder / name) for name in ("a.npz", "a.best.npz")))
-    for model, precision, python in itertools.product(MODELS, ("", "--fp64"), args.python):
-        expected = results(python, {})
-
-        def same(name):
-            got = results(python, CIRCUMSTANCES[name])
-            assert got[:2] == expected[:2]
-            for one, other in zip(got[2:], expected[2:]):
-                assert_same(one, other)
-        table.tally("determinism", f"{model} {precision}: {python[-40:]}", CIRCUMSTANCES, same)
 
 
 def numbers(table, args):
@@ -258,7 +215,7 @@ def numbers(table, args):
                                     "a.npz --lr 1e{} --seed {} {}".format(*case), status=None)
                 assert done.returncode == 0 or done.returncode == 1 and "finite" in done.stderr
                 if done.returncode == 0 or (script.folder / "a.npz").exists():
-                    script.module.load(str(script.folder / "a.npz"))
+                    script.loaded()
                 return "ended with the message" if done.returncode else "survived"
         table.tally("numbers", f"{model}: --lr 1e{powers[0]} to 1e{powers[-1]}, 3 seeds",
                     itertools.product(powers, range(3), ("", "--fp64")), rate)
@@ -289,7 +246,7 @@ def soak(table, args):
                "--sample_length 20 --hidden 32 --val 0.1 --save a.npz --fname log.tsv --lr 0.01")
     with contextlib.ExitStack() as stack:
         scripts = [stack.enter_context(fresh(model)) for model in MODELS]
-        runs = [stack.enter_context(script.start(command, python=STRICT)) for script in scripts]
+        runs = [stack.enter_context(script.start(command)) for script in scripts]
         seen, begin = [[] for _ in scripts], time.monotonic()
         while any(run.poll() is None for run in runs):
             for run, looks in zip(runs, seen):
@@ -305,7 +262,7 @@ def soak(table, args):
             tenth, minute = -(-len(memory) // 10), rows[:, 1] < 60
             growth = memory[-tenth:].mean() - memory[:tenth].mean()
             good = growth < MIB and np.ptp(memory) < 4 * MIB and np.ptp(files) <= 1
-            good &= script.module.load(str(script.folder / "a.npz")).iter == rows[-1, 0]
+            good &= script.loaded().iter == rows[-1, 0]
             good &= run.wait() == 0 and run.stderr.read() == "" and len(names(script.folder)) == 4
             table.row("soak", f"{script.model}: iterations in {args.minutes:g} minutes",
                       int(rows[-1, 0]), int(not good),
@@ -321,7 +278,7 @@ def mutants(table, args):
 
 
 PARTS = {part.__name__: part for part in (
-    kill, disk, hostile, text, determinism, numbers, soak, mutants)}
+    kill, disk, hostile, text, numbers, soak, mutants)}
 
 
 def main():
@@ -335,7 +292,6 @@ def main():
             ("every", 1, "take each N-th mutant")):
         p.add_argument(f"--{name}", type=int, metavar="N", default=default, help=meaning)
     p.add_argument("--minutes", type=float, metavar="N", default=20, help="of the soak")
-    p.add_argument("--python", nargs="+", default=[sys.executable], help="of part determinism")
     args = p.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         p.error(f"there is no part {', '.join(unknown)}")

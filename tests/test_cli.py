@@ -1,19 +1,17 @@
 """The command line: flags, the log, held-out figures, samples, texts.
 
-Figures are computed again from the RNN's checkpoints, one step at a time. That score, sample and
-next_window do what they should for each model is in test_equations.py.
+That gradients, score, sample and next_window do what they should is in test_gradients.py and
+test_equations.py. Here it is what is printed and written of their figures, and when.
 """
 import math
 import re
 import shutil
-import subprocess
-import sys
 import types
 
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, Script, arrays, edit, names, some_text
+from conftest import edit, names, prepared, python, some_text
 
 LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
 FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data "
@@ -35,33 +33,18 @@ def samples(stdout):
     return re.findall(r"^----\n(.*?)\n----$", stdout, re.M | re.S)
 
 
-def numbers(text, p):
-    """A text as the numbers that a checkpoint's vocabulary gives it."""
-    return np.searchsorted(p["vocabulary"], list(map(ord, text)))
+def as_loaded(script, flags, name="a.npz"):
+    """The run that a command line with --load --iters 0 begins."""
+    return script.module.begin(script.module.parse(
+        ["--load", str(script.folder / name), "--iters", "0", *flags]))
 
 
-def literal(rnn, name):
-    """One step of B streams of the RNN by its equations: step(characters, state) -> logits (M, B),
-    state (H, B); and the checkpoint's arrays."""
-    p = arrays(rnn.folder / name)
-
-    def step(x, h):
-        h = np.tanh(p["Wxh"][:, x] + p["Whh"] @ h + p["bh"])
-        return p["Why"] @ h + p["by"], h
-    return step, p
+GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
 
 
-def bits(logits, targets):
-    """-log2 softmax(logits)[target] of each stream."""
-    p = np.exp(logits - logits.max(axis=0))
-    return -np.log2((p / p.sum(axis=0))[targets, np.arange(len(targets))])
-
-
-# Flags --------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("python", [(), ("-OO",)], ids=["", "-OO"])
-def test_help_gives_meaning_unit_and_default_of_each_flag(script, python):
-    text = script.run("--help", process=True, python=python).stdout
+@pytest.mark.parametrize("level", ["-B", "-OO"])
+def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
+    text = script.run("--help", python_flags=[level]).stdout
     entries = re.findall(r"^  --(\w+)((?:.*\n)(?:   .*\n)*)", text, re.M)
     entries = {name: " ".join(entry.split()) for name, entry in entries}
     assert entries.keys() == {*FLAGS, *script.module.SIZES, *script.module.INIT}
@@ -76,33 +59,20 @@ def test_help_gives_meaning_unit_and_default_of_each_flag(script, python):
 
 
 def test_default_text_is_found_through_a_link_and_nothing_is_written(rnn):
-    link = rnn.folder / "link.py"
-    link.symlink_to(rnn.path)
-    done = subprocess.run([sys.executable, str(link), *rnn.small[2:], "--iters", "1"],
-                          cwd=rnn.folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (0, "") and "gull-rock.txt" in done.stdout
-    assert names(rnn.folder) == {"text.txt", "link.py"}
+    (rnn.folder / "link.py").symlink_to(rnn.path)
+    done = python(rnn.folder, "link.py", *rnn.small[2:], "--iters", "1")
+    assert "gull-rock.txt" in done.stdout and names(rnn.folder) == {"text.txt", "link.py"}
 
 
 def test_script_alone_in_a_folder(script):
     """One file and a text are enough; without the story, the message says how to name a text."""
-    alone = script.folder / "alone"
-    alone.mkdir()
-    shutil.copy(script.path, alone)
+    shutil.copy(script.path, script.folder)
+    alone = "-I", script.path.name, "--iters", "2"
+    python(script.folder, *alone, *script.small)
+    done = python(script.folder, *alone, status=2)
+    assert done.stdout == "" and re.search(r"gull-rock\.txt.*--data", done.stderr)
+    assert names(script.folder) == {"text.txt", script.path.name}
 
-    def run(*flags):
-        return subprocess.run([sys.executable, "-I", script.path.name, *flags], cwd=alone,
-                              env=ENVIRONMENT, capture_output=True, encoding="utf-8")
-    (script.folder / "text.txt").rename(alone / "mine.txt")
-    done = run(*script.small, "--data", "mine.txt", "--iters", "2")
-    assert (done.returncode, done.stderr) == (0, "")
-    done = run("--iters", "2")
-    assert done.returncode == 2 and done.stdout == ""
-    assert re.fullmatch(r"[^\n]*gull-rock\.txt[^\n]*--data[^\n]*\n", done.stderr)
-    assert names(alone) == {"mine.txt", script.path.name}
-
-
-# The log ------------------------------------------------------------------------------------------
 
 def test_lines_of_progress(rnn):
     """A heading, then these lines and nothing else: the first iteration of all, and each third."""
@@ -118,30 +88,26 @@ def test_lines_of_progress(rnn):
 
 @pytest.mark.parametrize("iters_before", [0, 40])
 def test_progress_is_the_running_average_of_the_training_loss(rnn, iters_before):
-    """The next window is computed again from a checkpoint with an average that shows a mistake.
-
-    Stream 1 stands at the end of the text: it jumps and starts from zero state. Stream 2 stands at
-    the 80th window of the text, and starts from zero state there. The others do not notice.
-    """
+    """The next window, computed again. From zero state start stream 1, which stands at the end of
+    the text and jumps, and stream 2, at the 80th window; the others do not notice."""
     path, stream = rnn.folder / "a.npz", np.arange(4)
     rnn.train("--save a.npz --iters 40 --fp64")
-    place = np.select([stream == 1, stream == 2], [4745, 805], arrays(path)["position"])
+    place = np.select([stream == 1, stream == 2], [4745, 805], rnn.saved()["position"])
     edit(path, iter=np.int64(iters_before), position=place,
          smooth=np.float64(0.25 if iters_before else 0))
     (_, iteration, bpc, _), = progress(rnn.train("--load a.npz --save b.npz --iters 1").stdout)
-    (step, p), after = literal(rnn, "a.npz"), arrays(rnn.folder / "b.npz")
+    p, after, run = rnn.saved(), rnn.saved("b.npz"), as_loaded(rnn, ["--data", str(rnn.text)])
     begin = after["position"] - 10
     assert ((begin != p["position"]) == (stream == 1)).all() and 0 <= begin[1] <= 4740
     assert (after["jumps"] - p["jumps"] == (stream == 1)).all() and (begin[::3] // 10 % 80).all()
 
-    ids, h, loss = numbers(some_text(), p), p["state_h"].T * (stream % 3 == 0), []
-    for t in range(10):
-        logits, h = step(ids[begin + t], h)
-        loss.append(bits(logits, ids[begin + t + 1]))
-    smooth = 0.999 * p["smooth"] + 0.001 * np.mean(loss)
+    window, fresh = run.ids[begin + np.arange(11)[:, None]], (stream % 3 > 0)[:, None]
+    nats, _, state = rnn.module.gradients(run.params, window[:-1], window[1:],
+                                          {"h": np.where(fresh, 0, p["state_h"])})
+    smooth = 0.999 * p["smooth"] + 0.001 * nats / 40 / math.log(2)
     assert iteration == after["iter"] == iters_before + 1
     assert abs(bpc - smooth / (1 - 0.999 ** iteration)) < 1e-4
-    assert np.allclose(after["smooth"], smooth) and np.allclose(after["state_h"].T, h)
+    assert np.allclose(after["smooth"], smooth) and np.allclose(after["state_h"], state["h"])
 
 
 @pytest.fixture
@@ -180,6 +146,14 @@ def test_limits(rnn, clock, flags, iterations):
         assert progress(out)[-1][1] == total
 
 
+@pytest.mark.parametrize("B", [3, 6])
+def test_clip_is_per_character(rnn, B):
+    """Adagrad's first sums are the squares of the clipped gradient."""
+    rnn.train(f"--iters 1 --clip 1e-3 --batchsize {B} --seqlength 5 --save a.npz --fp64")
+    squares = [value.sum() for name, value in rnn.saved().items() if name[:8] == "adagrad_"]
+    assert math.sqrt(sum(squares)) == pytest.approx(1e-3 * B * 5)
+
+
 def test_checks(rnn):
     def checks(flags):
         """Iterations at which a check follows the line of progress."""
@@ -201,27 +175,17 @@ def heldout(stdout):
 
 
 def test_heldout_figure(rnn):
-    """Every character of the tail counts, in 64 segments from zero state, predicted from the one
-    before it; after the training, and of a text that is named with --iters 0."""
+    """After the training; and with --iters 0 of a text that is named, of the share asked for."""
     out = rnn.train("--fp64 --iters 60 --check_interval 60 --val 0.4 --save a.npz").stdout
-    step, p = literal(rnn, "a.npz")
-    ids, load = numbers(some_text(), p), "--load a.npz --iters 0 --sample_length 9"
-
-    def score(begin):
-        edges = np.array([begin + k * (5000 - begin) // 64 for k in range(65)])
-        h, total = np.zeros((8, 64)), 0
-        for t in range(max(np.diff(edges))):
-            at = np.minimum(edges[:-1] + t, 4999)
-            logits, h = step(ids[at - 1], h)
-            total += bits(logits, ids[at])[edges[:-1] + t < edges[1:]].sum()
-        return total / (5000 - begin)
-    assert abs(p["best"] - score(3000)) < 1e-9
-    for val, begin in (None, 3000), ("", 3000), ("--val 0.1", 4500), ("--val 1", 1):
+    load, data = "--load a.npz --iters 0 --sample_length 9", ["--data", str(rnn.text)]
+    for val, begin in (None, 3000), ([], 3000), (["--val", "0.1"], 4500), (["--val", "1"], 1):
         if val is not None:
-            out = rnn.run(f"{load} --data text.txt {val}").stdout
+            out = rnn.run(load, *data, *val).stdout
             assert len(samples(out)) == 1
         (bpc, count), = heldout(out)
-        assert count == 5000 - begin and abs(bpc - score(begin)) < 6e-5
+        expected = rnn.module.score(as_loaded(rnn, [*data, *(val or [])]), GO)
+        assert count == 5000 - begin and abs(bpc - expected) < 6e-5
+        assert begin != 3000 or abs(rnn.saved()["best"] - expected) < 1e-9
     assert heldout(rnn.run(load).stdout) == []
 
 
@@ -241,8 +205,6 @@ def test_fname(rnn):
     assert [row[0] for row in rows if row[3] != "nan"] == ["3", "6"] and rows[2][4] == "nan"
 
 
-# Samples ------------------------------------------------------------------------------------------
-
 def test_samples_are_reproducible_and_have_their_length(rnn):
     """At such a heat all characters are alike: seed and iteration alone make samples differ."""
     hot = "--sample_length 90 --temperature 1e30"
@@ -253,7 +215,7 @@ def test_samples_are_reproducible_and_have_their_length(rnn):
     assert samples(first)[0] != samples(first)[1]
     assert [len(text) for text in samples(first)] == [90, 90]
     assert set("".join(samples(first))) <= set(some_text())
-    (rnn.folder / "text.txt").unlink()                  # not needed to sample; nothing is written
+    rnn.text.unlink()                  # not needed to sample; nothing is written
     before, load = names(rnn.folder), f"--load 2.npz --iters 0 {hot}"
     assert samples(rnn.run(load).stdout) == samples(other)[1:]      # the last check's, once more
     assert samples(rnn.run(load + " --sample_length 1").stdout) == [samples(other)[1][:1]]
@@ -262,64 +224,41 @@ def test_samples_are_reproducible_and_have_their_length(rnn):
     assert names(rnn.folder) == before
 
 
-def test_temperature_0_takes_the_likeliest_after_the_prime(rnn):
+def test_what_is_printed_of_a_sample_after_a_prime(rnn):
     """A prime that was given stands before the sample with --iters 0, but not in a check."""
     rnn.train("--iters 300 --save a.npz")
     (rnn.folder / "prime.txt").write_bytes(b"Go\r\nbe")         # newlines are \n, as in the text
-    step, p = literal(rnn, "a.npz")
     cold = "--load a.npz --temperature 0 --sample_length 40"
     for prime, flags in (("Go\nbe", ["--prime", "Go\nbe"]), ("Go\nbe", ["--prime", "@prime.txt"]),
-                         ("\n", []), ("\n", ["--prime", ""])):
-        h, expected = np.zeros((8, 1)), prime
-        for t in range(len(prime) + 39):
-            logits, h = step(numbers(expected[t], p), h)
-            if t + 1 == len(expected):
-                expected += chr(p["vocabulary"][logits[:, 0].argmax()])
-        out = rnn.run(f"{cold} --iters 0", *flags).stdout
-        assert samples(out) == [expected if prime == "Go\nbe" else expected[1:]]
+                         ("", []), ("", ["--prime", ""])):
+        run = as_loaded(rnn, [*cold.split()[2:], "--prime", prime or "\n"])
+        expected = rnn.module.sample(run, GO)
+        assert len(expected) == 40
+        assert samples(rnn.run(f"{cold} --iters 0", *flags).stdout) == [prime + expected]
         out = rnn.train(f"{cold} --iters 1 --lr 1e-30 --check_interval 1", *flags).stdout
-        assert samples(out) == [expected[len(prime):]]
+        assert samples(out) == [expected]
 
 
-def test_default_prime_without_a_newline_is_the_first_character(rnn):
-    (rnn.folder / "text.txt").write_text("banana" * 20)
+@pytest.mark.parametrize("text, prime", [("banana", "a"), ("\tbanana\n", "\n")])
+def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
+    rnn.text.write_text(text * 20, newline="\n")
     rnn.train("--iters 20 --save a.npz")
     default, first, other = (
-        samples(rnn.run("--load a.npz --iters 0 --temperature 0", *prime).stdout)[0]
-        for prime in ([], ["--prime", "a"], ["--prime", "b"]))
-    assert "a" + default == first and other[1:] != first[1:]
+        samples(rnn.run("--load a.npz --iters 0 --temperature 0", *more).stdout)[0]
+        for more in ([], ["--prime", prime], ["--prime", "b"]))
+    assert prime + default == first and other[1:] != first[1:]
 
 
-def test_control_characters_are_spelt_out(rnn):
-    (rnn.folder / "text.txt").write_bytes(bytes(range(256)) * 2)
-    out = rnn.train("--encoding latin-1 --val 0 --iters 1 --check_interval 1 --temperature 1e30 "
-                    "--sample_length 4000").stdout
-    text, = samples(out)
-    assert set(re.findall(r"[\x00-\x1f\x7f-\x9f]", text)) == {"\t", "\n"}
-    assert {r"\x1b", r"\x9b", r"\x00", r"\r", r"\x7f"} <= set(re.findall(r"\\r|\\x..", text))
-
-
-# Texts --------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("raw, flags, characters", [
-    (b"one\r\ntwo\rthree\n" * 20, "", "\nehnortw"),                         # universal newlines
-    (b"one\r\ntwo\rthree\n" * 20, "--encoding latin-1", "\n\rehnortw"),     # bytes one to one
-    (bytes(range(256)) * 2, "--encoding latin-1", "".join(map(chr, range(256)))),
-    (b"\xef\xbb\xbf" + "aé漢😀".encode() * 60, "", "aé漢😀"),    # a byte order mark is no character
-    (b"\xef\xbb\xbfab" * 60, "--encoding latin-1", "ab»¿ï"),
-    ("“né”\n".encode("utf-16") + "“né”\n".encode("utf-16-le") * 20, "--encoding utf-16", "\nné“”"),
-    (b"abcdefghijk", "", "abcdefghijk"),            # one window and the character after it
-], ids=["utf-8", "latin-1", "all-bytes", "bom", "bom-latin-1", "utf-16", "smallest"])
-def test_encoding(rnn, raw, flags, characters):
-    (rnn.folder / "text.txt").write_bytes(raw)
-    rnn.train("--iters 3 --val 0 --save a.npz " + flags)
-    assert "".join(map(chr, arrays(rnn.folder / "a.npz")["vocabulary"])) == characters
+def test_the_smallest_text(rnn):
+    """One window and the character after it; what is in a text is drawn in test_text.py."""
+    rnn.text.write_bytes(b"abcdefghijk")
+    rnn.train("--iters 3 --val 0")
 
 
 @pytest.mark.parametrize("flag, character", [
     ("a", "a"), (r"\n", "\n"), (r"\t", "\t"), (r"\r", "\r"), (r"\\", "\\"), ("\n", "\n")])
 def test_reset_is_one_character_and_is_saved(rnn, flag, character):
-    (rnn.folder / "text.txt").write_bytes(b"ab\tc\rd\\e\n" * 50)
+    rnn.text.write_bytes(b"ab\tc\rd\\e\n" * 50)
     small = "--iters 2 --encoding latin-1 --save"
     rnn.train(f"{small} a.npz --reset", flag)
     rnn.train(f"{small} b.npz --load a.npz")
@@ -330,28 +269,21 @@ def test_reset_is_one_character_and_is_saved(rnn, flag, character):
     for bad in "xy", "x", r"\x":
         assert "--reset" in rnn.train(f"{small} c.npz --reset", bad, status=2).stderr
     rnn.train(f"{small} c.npz")                         # without: one may be given later
-    assert (arrays(rnn.folder / "c.npz")["Whh"] != arrays(rnn.folder / "a.npz")["Whh"]).any()
+    assert (rnn.saved("c.npz")["Whh"] != rnn.saved()["Whh"]).any()
     rnn.train(f"{small} d.npz --load c.npz --reset", flag)
-    assert arrays(rnn.folder / "d.npz")["reset"] == flag
+    assert rnn.saved("d.npz")["reset"] == flag
 
 
 def test_a_network_can_be_scored_with_another_number_of_locations(tmp_path):
     """Nothing in a DNC's parameters depends on it; with --iters 0 alone, and of a DNC alone."""
-    script, text = Script("dnc", tmp_path), some_text(600)
-    (tmp_path / "text.txt").write_text(text)
-    script.train("--iters 30 --save a.npz")
-    flags = "--load a.npz --data text.txt --val 1 --sample_length 0"
+    dnc = prepared("dnc", tmp_path)
+    dnc.train("--iters 30 --save a.npz --init 1")
+    flags, figures = "--load a.npz --data text.txt --val 1 --sample_length 0", []
     for N in 5, 9:
-        out = script.run(f"{flags} --iters 0 --locations {N}").stdout
-        run = script.module.load(str(tmp_path / "a.npz"))
+        run = as_loaded(dnc, ["--data", str(dnc.text), "--val", "1"])
         run.sizes = (*run.sizes[:1], N, *run.sizes[2:])
-        ids, total = script.module.encode(text, run.vocab, ""), 0.0
-        edges = np.linspace(1, len(ids), 65).astype(int)
-        for start, end in zip(edges, edges[1:]):        # one segment at a time
-            logits, _, _ = script.module.forward(run.params, ids[start - 1:end - 1, None],
-                                                 script.module.zero_state(run, 1))
-            nats, _ = script.module.cross_entropy(logits, ids[start:end, None])
-            total += nats.sum() / math.log(2)
-        assert abs(float(re.search(r"held-out: (\S+)", out)[1]) - total / (len(ids) - 1)) < 2e-4
-    script.run("--load a.npz --data text.txt --iters 1 --locations 9", status=2)
-    script.run(f"{flags} --iters 0 --width 9", status=2)
+        figures.append(heldout(dnc.run(f"{flags} --iters 0 --locations {N}").stdout)[0][0])
+        assert abs(figures[-1] - dnc.module.score(run, GO)) < 1e-4
+    assert figures[0] != figures[1]
+    dnc.run("--load a.npz --data text.txt --iters 1 --locations 9", status=2)
+    dnc.run(f"{flags} --iters 0 --width 9", status=2)

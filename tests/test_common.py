@@ -3,13 +3,12 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import common
 import numpy as np
 import pytest
-from loading import ROOT, load
+from conftest import ROOT, load, python as run
 
 SCRIPTS = common.SCRIPTS
 PYTHON = sorted(path.name for path in ROOT.glob("*.py"))    # dnc-debug.py too
@@ -21,8 +20,6 @@ scripts, python = (pytest.mark.parametrize("name", names) for names in (SCRIPTS,
 def read(name, folder=ROOT):
     return (folder / name).read_bytes().decode()
 
-
-# Common blocks ------------------------------------------------------------------------------------
 
 def differences(folder=ROOT):
     """Which blocks of the scripts differ, are not in their order, or have lost a marker."""
@@ -59,8 +56,6 @@ def test_a_changed_block_is_seen_and_copied(name, block, tmp_path, monkeypatch):
                 assert read(script, tmp_path).replace("".join(changed), text) == read(script)
 
 
-# Each script --------------------------------------------------------------------------------------
-
 @python
 def test_source(name):
     """PEP 723's header, which `uv run` reads; NumPy and the standard library; 100 columns."""
@@ -92,17 +87,13 @@ assert look() == before
 @scripts
 def test_importing_does_nothing(name, tmp_path):
     shutil.copy(ROOT / name, tmp_path)
-    command = [sys.executable, "-B", "-c", LOOK, name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert run(tmp_path, "-B", "-c", LOOK, name).stdout == ""
     assert os.listdir(tmp_path) == [name]
 
 
 def test_requirements():
     assert re.findall(r"(?m)^[\w.-]+", read("requirements.txt")) == ["numpy"]
 
-
-# Parameters and state -----------------------------------------------------------------------------
 
 H, M, N, W, R, B = 5, 7, 6, 4, 3, 2
 GATED = {"Wxh": (4 * H, M), "Whh": (4 * H, H), "Why": (M, H), "bh": (4 * H, 1), "by": (M, 1)}

@@ -1,13 +1,13 @@
 """The story in data/, and what data/README.md says of it and of the texts that fetch.py brings."""
 import hashlib
 import lzma
-import pathlib
 import re
 import runpy
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from conftest import ROOT
+
 STORY = (ROOT / "data" / "gull-rock.txt").read_bytes()
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
 ROWS = {name: (name, *(cell.strip() for cell in cells.split("|")[:-1]))

@@ -13,21 +13,19 @@ import sys
 import numpy as np
 import pytest
 
-from loading import ROOT, load
+from conftest import ROOT, load, posix, python
 
 DEBUG = ROOT / "dnc-debug.py"
 ARTICLE = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", "by"]
 SMALL = "--gradcheck 5 --batchsize 2 --hidden 4 --seqlength 4 --check_interval 3".split()
 SMALL_MEMORY = "--locations 4 --width 3 --heads 2".split()
+RNN = ["--script", ROOT / "rnn-numpy.py", *SMALL]
 
 
-def run(folder, *flags, status=0, errors=None, python=()):
-    """Run to the end without a warning. Lines on standard error: one if the status is 2."""
-    command = [sys.executable, "-W", "error", *python, DEBUG, *map(str, flags)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
-    assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
-    line = r"dnc-debug\.py: [^\n\x00-\x1f\x7f-\x9f]+\n"
-    assert re.fullmatch(line * (errors or status == 2), done.stderr), done.stderr
+def run(folder, *flags, status=0, line=None, level="-B"):
+    """Run to the end; what is printed, and the one line of a status of 2."""
+    line = status == 2 if line is None else line
+    done = python(folder, level, DEBUG, *flags, status=status, line=line, says=r"dnc-debug\.py: ")
     return done.stdout + done.stderr
 
 
@@ -64,7 +62,7 @@ def check_agreement(output, name, *iterations):
 
 def test_dnc(tmp_path):
     """By default dnc-numpy.py, on the text beside it, from any folder; without docstrings."""
-    output = run(tmp_path, *SMALL, *SMALL_MEMORY, python=["-OO"])
+    output = run(tmp_path, *SMALL, *SMALL_MEMORY, level="-OO")
     check_agreement(output, "dnc-numpy.py", 3)
     assert not os.listdir(tmp_path)
 
@@ -159,9 +157,6 @@ def test_what_differences_can_see(name):
         assert valid == (name != "a jump here") and x.tolist() == [5, 1]
 
 
-RNN = ["--script", ROOT / "rnn-numpy.py", *SMALL]
-
-
 def test_seed_and_gradcheck_choose_the_entries(tmp_path):
     two, again, four, other = (
         [(float(b[5]), float(b[6]), b[8]) for b in re.findall(BLOCK, run(
@@ -204,10 +199,10 @@ def test_failure(flags, tmp_path):
 
 @pytest.mark.parametrize("flags", ["--init 1e300", "--lr 1e300"])
 def test_not_finite(flags, tmp_path):
-    assert "not finite" in run(tmp_path, *RNN, *flags.split(), status=1, errors=1)
+    assert "not finite" in run(tmp_path, *RNN, *flags.split(), status=1, line=True)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pipes")
+@posix
 @pytest.mark.parametrize("line, status", [("COMPLEX", 130), ("char/s", 130), ("COMPLEX", 141)])
 def test_ends_quietly(line, status, tmp_path):
     """Ctrl-C (130) in a check and in training; a closed pipe (141), as in | head."""

@@ -1,8 +1,8 @@
-"""The place where checkpoints and figures go: full, read-only, a folder, gone half-way.
+"""The place where checkpoints and figures go: full, read-only, a folder, gone half-way. One line
+and status 1; the checkpoint before is as it was, and no temporary file stays.
 
-Each time the run ends with one line and status 1, the checkpoint before is as it was, and no
-temporary file stays. Only root can mount a file system of a few KiB; without it, the limits and
-/dev/full of test_failures.py say much the same. tests/long.py does all this by the dozen.
+Only root can mount a file system of a few KiB; without it, the limits and /dev/full of
+test_failures.py say much the same. tests/long.py does all this by the dozen.
 """
 import contextlib
 import os
@@ -35,13 +35,6 @@ def mounted(folder, options):
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def ends(process, named):
-    """A run that has to end by itself, with one line that names a file."""
-    assert process.wait(60) == 1
-    assert re.fullmatch(r"\S+-numpy\.py: cannot [^\n]+\n", error := process.stderr.read()), error
-    assert named in error
-
-
 def runs_into_a_full_disk(script, size):
     """Saves to a file system of this many bytes until it is full, or not; returns which."""
     with mounted(script.folder / "disk", f"size={size}") as disk:
@@ -53,20 +46,33 @@ def runs_into_a_full_disk(script, size):
         return "full" if done.returncode else "large enough"
 
 
+@contextlib.contextmanager
+def run_that_saves(script, folder, seconds):
+    """For so long after its first checkpoint; then the block of with has to end the run."""
+    with script.start(f"{SAVING} {folder}/a.npz") as process:
+        while not (script.folder / folder / "a.npz").exists():
+            time.sleep(0.001)
+        time.sleep(seconds)
+        yield process
+        line = rf"\S+-numpy\.py: cannot [^\n]*{folder}/a[^\n]+\n"
+        assert process.wait(60) == 1
+        assert re.fullmatch(line, error := process.stderr.read()), error
+
+
+def assert_whole(script, folder):
+    """Both checkpoints are there, and at most the one file more that was being written."""
+    left = {name for name in names(folder) if name[-4:] == ".tmp"}
+    assert len(left) <= 1 and names(folder) - left == {"a.npz", "a.best.npz"}
+    script.module.load(str(folder / "a.npz"))
+
+
 def runs_while_the_disk_becomes_read_only(script, seconds):
     with mounted(script.folder / "disk", "size=1m") as disk:
-        with script.start(f"{SAVING} disk/a.npz") as process:
-            while not (disk / "a.npz").exists():
-                time.sleep(0.001)
-            time.sleep(seconds)
+        with run_that_saves(script, "disk", seconds) as process:
             while subprocess.run(["mount", "-o", "remount,ro", disk],
                                  capture_output=True).returncode:
                 assert process.poll() is None               # refused while a file is written
-            ends(process, "disk/a")
-        # What was written, but not yet renamed, cannot be removed any more
-        left = {name for name in names(disk) if name[-4:] == ".tmp"}
-        assert len(left) <= 1 and names(disk) - left == {"a.npz", "a.best.npz"}
-        script.module.load(str(disk / "a.npz"))
+        assert_whole(script, disk)
         before = content(disk)
         script.train("--load disk/a.npz --save disk/a.npz --iters 1", status=2)
         assert content(disk) == before
@@ -74,32 +80,21 @@ def runs_while_the_disk_becomes_read_only(script, seconds):
 
 def runs_while_the_folder_goes(script, seconds):
     (script.folder / "disk").mkdir()
-    with script.start(f"{SAVING} disk/a.npz") as process:
-        while not (script.folder / "disk/a.npz").exists():
-            time.sleep(0.001)
-        time.sleep(seconds)
+    with run_that_saves(script, "disk", seconds):
         (script.folder / "disk").rename(script.folder / "elsewhere")
-        ends(process, "disk/a")
-    # What was being written when the folder went is there under another name: nobody can know it
-    left = [name for name in names(script.folder / "elsewhere") if name[-4:] == ".tmp"]
-    assert len(left) <= 1
-    assert names(script.folder / "elsewhere") - set(left) <= {"a.npz", "a.best.npz"}
-    script.module.load(str(script.folder / "elsewhere/a.npz"))
+    assert_whole(script, script.folder / "elsewhere")       # under another name: nobody can know it
     assert not (script.folder / "disk").exists()
 
 
 def runs_while_the_target_becomes_a_folder(script, seconds):
-    with script.start(f"{SAVING} a.npz") as process:
-        time.sleep(seconds)
-        while True:
+    target = script.folder / "a.npz"
+    with run_that_saves(script, ".", seconds):
+        while not target.is_dir():
             with contextlib.suppress(FileExistsError, FileNotFoundError):
-                (script.folder / "a.npz").unlink()
-                (script.folder / "a.npz").mkdir()
-                break
-        ends(process, "a.npz")
-    assert names(script.folder) == {"text.txt", "a.npz", "a.best.npz"}
-    assert not names(script.folder / "a.npz")
-    script.module.load(str(script.folder / "a.best.npz"))
+                target.unlink()
+                target.mkdir()
+    assert names(script.folder) == {"text.txt", "a.npz", "a.best.npz"} and not names(target)
+    script.loaded("a.best.npz")
 
 
 TRIALS = (runs_while_the_disk_becomes_read_only, runs_while_the_folder_goes,
@@ -119,11 +114,8 @@ def test_full(rnn, kibibytes, expected):
 @pytest.mark.parametrize("flag", ["--save", "--fname"])
 def test_a_read_only_folder_from_the_start(rnn, flag):
     """Noticed before the training. For a user a permission is enough; root needs a mount."""
-    flags = f"--iters 1 {flag} disk/a.npz"
-    if os.geteuid():
-        (rnn.folder / "disk").mkdir(mode=0o555)
-        assert "disk/a" in rnn.train(flags, status=2).stderr
-        return
-    with mounted(rnn.folder / "disk", "size=1m,ro") as disk:
-        assert "disk/a" in rnn.train(flags, status=2).stderr
+    disk = rnn.folder / "disk"
+    with mounted(disk, "size=1m,ro") if os.geteuid() == 0 else contextlib.nullcontext():
+        disk.mkdir(mode=0o555, exist_ok=True)
+        assert "disk/a" in rnn.train(f"--iters 1 {flag} disk/a.npz", status=2).stderr
         assert names(disk) == set()

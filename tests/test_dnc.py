@@ -16,8 +16,6 @@ close = pytest.approx
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-# dnc_paper.py by hand -----------------------------------------------------------------------------
-
 def written(*locations, N=4):
     """Links and precedence after a write with weight 1 to each of these locations in turn."""
     L, p = [[0.0] * N for _ in range(N)], [0.0] * N
@@ -89,8 +87,6 @@ def test_by_hand(function, args, result, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-# Weights by hand ----------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("forward", [DNC.forward, functools.partial(literal, "dnc-numpy.py")])
 def test_a_machine_that_recites_by_following_its_links(forward):
     """s, a, b, c are written to free locations; q finds s by content; n reads on, p reads back."""
@@ -119,8 +115,6 @@ def test_a_machine_that_recites_by_following_its_links(forward):
     assert y[:4, -4:, 2].T == close(np.array(
         [[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0.5, 0.5, 0, 0], [0, 0.5, 0, 0]]), abs=1e-3)
 
-
-# Limits -------------------------------------------------------------------------------------------
 
 def check(state, dtype):
     """The state is finite and of this type, and what has to be a weighting is one."""

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, ROOT, load_module, posix
+from conftest import ENVIRONMENT, ROOT, load, posix, python
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
@@ -96,9 +96,7 @@ def test_outputs_to_the_letter(ran):
     command, shown = next(item for item in commands("memory.md") if item[1])
     assert printed[command].stdout.splitlines() == shown
     shown = next(shown for _, shown in commands("README.md") if shown)
-    command = [sys.executable, "lstm-numpy.py", *"--iters 100 --check_interval 0".split()]
-    lines = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, encoding="utf-8",
-                           capture_output=True, timeout=900).stdout.splitlines()
+    lines = python(ROOT, "lstm-numpy.py", "--iters", 100, "--check_interval", 0).stdout.splitlines()
     assert lines[0] == shown[0]
     bpc = [float(re.search(r"iter 100, ([\d.]+) BPC", "\n".join(text))[1])
            for text in (lines, shown)]
@@ -195,7 +193,7 @@ def test_the_weights_in_pytorch(ran, monkeypatch):
     names = {}
     monkeypatch.chdir(folder)
     exec(snippet, names)
-    script = load_module(ROOT / "rnn-numpy.py")
+    script = load("rnn-numpy.py")
     run = script.load(str(folder / "rnn.npz"))
     ids = np.array([[run.vocab.index(c)] for c in "The bell"])
     logits, _, _ = script.forward(run.params, ids, script.zero_state(run, 1))

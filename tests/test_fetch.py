@@ -7,16 +7,16 @@ import http.server
 import io
 import pathlib
 import runpy
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
 
 import pytest
 
+from conftest import ROOT, python
+
 pytest.importorskip("pooch")
-SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "data" / "fetch.py"
+SCRIPT = ROOT / "data" / "fetch.py"
 TEXT = b"It was the best of tests.\n" * 999
 PTB = {f"simple-examples/data/ptb.{part}.txt": part.encode() for part in ("train", "valid", "test")}
 
@@ -115,5 +115,5 @@ def test_what_is_wrong_leaves_all_as_it_was(name, path, body, word, fetch, serve
 
 
 def test_command_line_lists_the_texts():
-    done = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and all(f"  {name}" in done.stdout for name in ("ptb", "text8"))
+    text = python(ROOT, SCRIPT, "--help").stdout
+    assert all(f"  {name}" in text for name in ("ptb", "text8"))

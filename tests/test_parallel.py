@@ -15,7 +15,8 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, MODELS, ROOT, Script, arrays, content, names, some_text
+from conftest import (ENVIRONMENT, MODELS, ROOT, Script, content, names, python,
+                      some_text, without_times)
 
 pytest.importorskip("mpi4py")
 pytest.importorskip("fcntl")
@@ -88,8 +89,8 @@ class Job(Script):
                    sys.executable, "-c", DRIVER, hook, TRAIN, str(self.path), *self.small]
         done = subprocess.run(command + flags.split(), env={**ENVIRONMENT, **OPEN_MPI}, text=True,
                               cwd=self.folder, timeout=HANGS, capture_output=True)
-        wait_for_all = "import fcntl as f; f.flock(open('alive'), f.LOCK_EX)"
-        subprocess.run([sys.executable, "-c", wait_for_all], cwd=self.folder, timeout=HANGS)
+        python(self.folder, "-c", "import fcntl as f; f.flock(alive := open('alive'), f.LOCK_EX); "
+               "alive.close()", timeout=HANGS)      # waits for all
         assert done.returncode == status or status is None and done.returncode, done
         return done
 
@@ -104,10 +105,10 @@ class Job(Script):
         assert digests == digests[:1] * self.workers
         return len(digests[0])
 
-    def saved(self):
+    def last(self):
         """The iteration of the checkpoint, which the script can load."""
         self.run("--load a.npz --iters 0 --sample_length 3")
-        return arrays(self.folder / "a.npz")["iter"]
+        return self.loaded().iter
 
 
 @pytest.fixture
@@ -128,8 +129,9 @@ def session(request, tmp_path_factory):
     """Runs of one process, and the same of workers with unequal shares; double precision, as
     Adagrad's first steps are signs of gradients. The last one sends long messages."""
     job = Job(request.param[0], tmp_path_factory.mktemp("session"), request.param[1])
-    (job.folder / "text.txt").write_text(some_text(300), newline="\n")
+    job.text.write_text(some_text(300), newline="\n")
     flags = "--batchsize 5 --print_interval 1 "
+
     def alone(more):
         return job.train(f"{flags} --fp64 {more}").stdout
     job.alone = [alone(f"{more} --fname one.tsv --save one.{name}") for name, more in CASES.items()]
@@ -143,9 +145,9 @@ def session(request, tmp_path_factory):
     return job
 
 
-def assert_close(folder, a, b):
+def assert_close(session, a, b):
     """Two checkpoints are the same, what is computed to rounding."""
-    a, b = arrays(folder / a), arrays(folder / b)
+    a, b = session.saved(a), session.saved(b)
     assert a.keys() == b.keys()
     for name in a.keys() - {"seconds"}:
         assert np.array_equal(a[name], b[name]) or (
@@ -157,16 +159,16 @@ def test_workers_learn_what_one_process_learns(session):
     """All that they save and print. In this little text streams jump, and in windows of one step
     they cross the place of zero state."""
     for name, one, many in zip(CASES, session.alone, session.many):
-        saved = assert_close(session.folder, f"many.{name}", f"one.{name}")
+        saved = assert_close(session, f"many.{name}", f"one.{name}")
         assert len(set(saved["position"])) > 2 and saved["jumps"].max() > 1
-        one, many = (re.sub(r"^0: \S+ s|\S+ char/s$", "", text, flags=re.M) for text in (one, many))
+        one, many = without_times(one), without_times(many)
         assert many.replace(f"{session.workers} workers share the streams\n", "") == one != many
     assert session.iterations() == 10 + 80 + 40 + 20 + 20 + 3
 
 
 @pytest.mark.parametrize("name", ["many-one.npz", "one-many.npz"])
 def test_20_iterations_and_20_on_another_number_of_workers_are_40(session, name):
-    assert_close(session.folder, name, "one.40.npz")
+    assert_close(session, name, "one.40.npz")
 
 
 def test_worker_0_speaks_for_all(session):
@@ -193,10 +195,9 @@ def test_without_an_mpi_that_fits(code, message, job, tmp_path_factory):
     folder, before = tmp_path_factory.mktemp("without"), content(job.folder)
     (folder / "mpi4py.py").write_text(code)
     for env in [{name: "2"} for name in LAUNCHERS] if code else [{}]:
-        done = subprocess.run([sys.executable, TRAIN, job.path, "--save", "a.npz"], cwd=job.folder,
-                              env={**ENVIRONMENT, "PYTHONPATH": str(folder), **env}, text=True,
-                              timeout=HANGS, capture_output=True)
-        assert done.returncode == 1 and re.fullmatch(f"parallel/.*{message}.*\n", done.stderr)
+        done = python(job.folder, TRAIN, job.path, "--save", "a.npz", status=1, timeout=HANGS,
+                      says="parallel/train.py: ", env={"PYTHONPATH": str(folder), **env})
+        assert message in done.stderr
     assert content(job.folder) == before
 
 
@@ -227,7 +228,7 @@ def test_a_fault_in_one_worker_ends_all(where, how, message, status, job):
     said = [line for line in done.stderr.splitlines() if "train.py: " in line or "Error: " in line]
     assert all(message in line for line in said) and bool(said) == bool(message)
     left = set() if flags else {"a.npz", "digests.0", "digests.1", "saves.0"}
-    assert names(job.folder) - before == left | {"alive"} and (flags or job.saved() == 5)
+    assert names(job.folder) - before == left | {"alive"} and (flags or job.last() == 5)
 
 
 LATE = "setattr(script.time, 'perf_counter', lambda: 1e9)"
@@ -246,7 +247,7 @@ def test_all_stop_after_the_same_iteration(how, where, status, last, written, jo
     """Whomever the signal reaches, and whose clock it is; worker 0 saves, once for that."""
     job.mpirun(f"--timelimit {10 * HANGS} --val 0.7 --sample_length 20 --save a.npz "
                f"--check_interval {5 * (written > 1)}", f"if rank in {where}: {how}", status)
-    assert job.saved() == job.iterations() == last
+    assert job.last() == job.iterations() == last
     assert list(map(len, job.notes("saves"))) == [written, 0]
 
 
@@ -257,4 +258,4 @@ def test_a_signal_to_mpirun(number, job):
     job.mpirun(f"--check_interval 50 --val 0 --save a.npz --timelimit {10 * HANGS}",
                "if rank == 1: on('forward', 57, lambda: "
                f"hit({number}, int(os.environ['MPIRUN_PID'])))", None)
-    assert number != signal.SIGUSR1 and job.saved() % 50 == 0 or job.saved() == job.iterations()
+    assert number != signal.SIGUSR1 and job.last() % 50 == 0 or job.last() == job.iterations()

@@ -4,61 +4,38 @@ import re
 import numpy as np
 import pytest
 
-from conftest import Script, arrays, names, some_text
+from conftest import assert_same, edit, names, some_text, without_times
 
 CHECKS = "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7"
-RUNS = {            # length of the text, flags of the first leg, those that the second repeats
-    "plain": (5000, "", ""),
-    "double": (5000, "--fp64", ""),
-    "jumps": (300, "--lr 0.03 --seed 5", ""),
-    "clipped": (900, "--clip 0.02 --init 1 --seed 3", ""),
-    "reset": (900, "--reset e --init 1 --lr 0.03", ""),
-    "checks": (900, CHECKS, CHECKS)}
+RUNS = {            # length of the text, flags of the first leg and of the second, environment
+    "plain": (5000, "", "", {"LC_ALL": "tr_TR.UTF-8", "LANGUAGE": "tr"}),
+    "double": (5000, "--fp64", "", {"PYTHONHASHSEED": "0"}),
+    "jumps": (300, "--lr 0.03 --seed 5", "", {"PYTHONHASHSEED": "4242"}),
+    "clipped": (900, "--clip 0.02 --init 1 --seed 3", "", {}),
+    "reset": (900, "--reset e --init 1 --lr 0.03", "", {}),
+    "checks": (900, CHECKS, CHECKS, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "1",
+                                     "PYTHONCOERCECLOCALE": "0"})}
 
 
-def without_times(stdout):
-    """All lines of a run but the heading, without seconds and char/s."""
-    return re.sub(r"^0: \S+ s|\S+ char/s$", "", stdout.split("\n", 1)[1], flags=re.M)
-
-
-def assert_same(one, other, but=("seconds",)):
-    """Two checkpoints hold the same, bit for bit, but for times."""
-    assert one.keys() == other.keys()
-    for name in one.keys() - set(but):
-        assert one[name].dtype == other[name].dtype, name
-        assert one[name].tobytes() == other[name].tobytes(), name
-
-
-@pytest.mark.parametrize("length, flags, again", RUNS.values(), ids=RUNS)
-def test_40_and_40_iterations_are_80(script, length, flags, again):
-    (script.folder / "text.txt").write_text(some_text(length))
+@pytest.mark.parametrize("length, flags, again, env", RUNS.values(), ids=RUNS)
+def test_40_and_40_iterations_are_80(script, length, flags, again, env):
+    """The 80 in a process of their own, whatever the locale and the order of sets are there."""
+    script.text.write_text(some_text(length))
     flags += " --print_interval 10"
-    whole = script.train(f"--iters 80 --save whole.npz --fname whole.tsv {flags}").stdout
+    whole = script.train(f"--iters 80 --save whole.npz --fname whole.tsv {flags}", env=env).stdout
     first = script.train(f"--iters 40 --save part.npz --fname part.tsv {flags}").stdout
     second = script.run("--iters 40 --load part.npz --save part.npz --fname part.tsv --data "
                         "text.txt --print_interval 10", *(again or "--check_interval 0").split())
-    assert without_times(whole) == without_times(first) + without_times(second.stdout)
+    heading, lines = without_times(second.stdout).split("\n", 1)
+    assert without_times(whole) == without_times(first) + lines and heading in first
     for suffix in [".npz", ".best.npz"] if again else [".npz"]:
-        assert_same(*(arrays(script.folder / f"{name}{suffix}") for name in ("whole", "part")))
+        assert_same(*(script.saved(f"{name}{suffix}") for name in ("whole", "part")))
     rows = [[line.split("\t")[::2][:2] for line in (script.folder / name).read_text().splitlines()
              if line[0] != "#"] for name in ("whole.tsv", "part.tsv")]
     assert rows[0] == rows[1]
-    after = arrays(script.folder / "whole.npz")
+    after = script.saved("whole.npz")
     assert after["iter"] == 80 and (after["jumps"].max() > 2) == (length < 1000)
     assert after["seconds"] > 0
-
-
-def test_the_same_seed_gives_the_same_run(script, tmp_path_factory):
-    """In another process and folder, whatever the locale and the order of sets are."""
-    circumstances = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "4242"}
-    flags = "--iters 60 --check_interval 20 --print_interval 10 --sample_length 20 --val 0.1"
-    other = Script(script.model, tmp_path_factory.mktemp("other"))
-    (other.folder / "text.txt").write_bytes((script.folder / "text.txt").read_bytes())
-    one, two = (each.train(flags + " --save a.npz", env=env).stdout
-                for each, env in ((script, {}), (other, circumstances)))
-    assert without_times(one) == without_times(two)
-    for name in "a.npz", "a.best.npz":
-        assert_same(arrays(script.folder / name), arrays(other.folder / name))
 
 
 def test_window_and_rate_anew(rnn):
@@ -68,7 +45,7 @@ def test_window_and_rate_anew(rnn):
     for flags in (f"start.npz --iters 20 --save one.npz {new}",
                   f"start.npz --iters 8 --save two.npz {new}", "two.npz --iters 12 --save two.npz"):
         rnn.run(f"--data text.txt --check_interval 0 --load {flags}")
-    start, one, two = (arrays(rnn.folder / f"{name}.npz") for name in ("start", "one", "two"))
+    start, one, two = (rnn.saved(f"{name}.npz") for name in ("start", "one", "two"))
     assert_same(one, two)
     assert (one["seqlength"], one["lr"], one["clip"], one["iter"]) == (7, 0.02, 0.03, 50)
     moved = (one["position"] - start["position"])[one["jumps"] == start["jumps"]]
@@ -77,19 +54,16 @@ def test_window_and_rate_anew(rnn):
 
 def test_what_a_checkpoint_holds(script):
     script.train("--iters 3 --lr 0.05 --seed 7 --val 0.1 --save a.npz --check_interval 2")
-    p = arrays(script.folder / "a.npz")
-    H, M, B = 8, len(set(some_text())), 4
-    gates = {"rnn": 1}.get(script.model, 4) * H
-    shapes = {"Wxh": (gates, M), "Whh": (gates, H), "Why": (M, H), "bh": (gates, 1), "by": (M, 1)}
+    p, module, text, B = script.saved(), script.module, sorted(set(some_text())), 4
+    sizes = [8, 5, 4, 2][:len(module.SIZES)]
+    shapes = module.param_shapes(len(text), *sizes)             # and state_shapes: test_common.py
     shapes |= {"adagrad_" + name: shape for name, shape in shapes.items()}
-    shapes |= {"state_h": (B, H), "position": (B,), "jumps": (B,)}
-    shapes |= {"state_c": (B, H)} if script.model != "rnn" else {}
-    assert {name: p[name].shape for name in shapes} == shapes
-    if script.model == "dnc":                               # h, c, M, u, p, L, w^r, w^w, r
-        assert sum(name.startswith("state_") for name in p) == 9
-    assert "".join(map(chr, p["vocabulary"])) == "".join(sorted(set(some_text())))
-    expected = dict(hidden=H, batchsize=B, seqlength=10, seed=7, iter=3, best_iter=3, lr=0.05,
-                    val=0.1, clip=0.01, model=script.model, reset="")
+    shapes |= {"state_" + name: shape for name, shape in module.state_shapes(B, *sizes).items()}
+    shapes |= {"position": (B,), "jumps": (B,), "vocabulary": (len(text),)}
+    assert {name: value.shape for name, value in p.items() if value.ndim} == shapes
+    assert list(map(chr, p["vocabulary"])) == text
+    expected = dict(zip(module.SIZES, sizes), batchsize=B, seqlength=10, seed=7, iter=3, lr=0.05,
+                    best_iter=3, val=0.1, clip=0.01, model=script.model, reset="")
     assert {name: p[name] for name in expected} == expected
     assert p["smooth"] > 0 and p["seconds"] > 0 and 0 < p["best"] < 10 and (p["jumps"] == 1).all()
     assert names(script.folder) == {"text.txt", "a.npz", "a.best.npz"}
@@ -105,44 +79,43 @@ def test_best_is_the_one_with_the_best_heldout_figure(rnn):
         assert bool(said) == ("--lr 30" in flags)
         return list(map(float, re.findall(r"held-out: (\S+)", out)))
     found = figures("--iters 6")
-    best = arrays(rnn.folder / "a.best.npz")
+    best = rnn.saved("a.best.npz")
     assert best["iter"] == best["best_iter"] == 1 + np.argmin(found)
     assert abs(best["best"] - min(found)) < 1e-4
     assert min(figures("--iters 2 --lr 30 --load a.npz")) > min(found)
     tie = figures("--iters 2 --lr 1e-30 --load a.best.npz")
     assert tie == [min(found)] * 2
-    assert_same(best, arrays(rnn.folder / "a.best.npz"), but=())
-    assert arrays(rnn.folder / "a.npz")["best"] == best["best"]
+    assert_same(best, rnn.saved("a.best.npz"), but=())
+    assert rnn.saved()["best"] == best["best"]
 
 
 def test_flags_that_contradict_the_checkpoint(script):
     """Sizes, batch, seed, init and precision; --iters 0 may have another seed (test_cli.py)."""
     script.train("--iters 1 --save a.npz")
     load = "--data text.txt --load a.npz --check_interval 0"
-    small = script.small
-    held = {name: small[small.index(f"--{name}") + 1] for name in script.module.SIZES}
-    for name, value in {**held, "batchsize": "4", "seed": "1"}.items():
-        script.run(f"{load} --iters 1 --{name} {value}")
-        for iters in [1] if name in ("seed", "locations") else [0, 1]:
-            error = script.run(f"{load} --iters {iters} --{name} 3", status=2).stderr
-            assert f"--{name}" in error and "a.npz" in error
+    held = {name: value for name, value in zip(script.small[::2], script.small[1::2])
+            if name[2:] in script.module.SIZES}
+    for name, value in {**held, "--batchsize": "4", "--seed": "1"}.items():
+        script.run(f"{load} --iters 1 {name} {value}")
+        for iters in [1] if name in ("--seed", "--locations") else [0, 1]:
+            error = script.run(f"{load} --iters {iters} {name} 3", status=2).stderr
+            assert name in error and "a.npz" in error
     for flag in "--fp64", "--init 2", *["--forget_bias 2"] * (script.model != "rnn"):
         assert flag in script.run(f"{load} --iters 1 {flag}", status=2).stderr
     script.train("--fp64 --iters 1 --save b.npz")           # double stays double without the flag
     script.run("--data text.txt --load b.npz --iters 1 --save b.npz --check_interval 0")
-    assert arrays(script.folder / "b.npz")["Wxh"].dtype == np.float64
+    assert script.saved("b.npz")["Wxh"].dtype == np.float64
 
 
 def test_another_text(rnn):
     """Streams and the best figure start afresh; weights, accumulator, iteration, average go on."""
     checks = "--check_interval 1 --lr 1e-30"
     rnn.train("--iters 40 --save a.npz --check_interval 20")
-    rnn.module.load(str(rnn.folder / "a.npz"))
-    np.savez(rnn.folder / "a.npz", **{**arrays(rnn.folder / "a.npz"), "best": 0.5})
+    edit(rnn.folder / "a.npz", best=0.5)
     (rnn.folder / "other.txt").write_text(some_text()[:-1] + "a")
     out = rnn.train(f"--load a.npz --data other.txt --iters 1 --save b.npz {checks}").stdout
     assert "other.txt" in out.splitlines()[0] and "a.npz" in out.splitlines()[0]
-    a, b = arrays(rnn.folder / "a.npz"), arrays(rnn.folder / "b.npz")
+    a, b = rnn.saved(), rnn.saved("b.npz")
     assert (b["jumps"] == a["jumps"] + 1).all() and b["iter"] == 41 and b["digest"] != a["digest"]
     assert b["best"] > 1 and (rnn.folder / "b.best.npz").exists()
     kept = "Wxh", "Why", "vocabulary"
@@ -159,7 +132,7 @@ def test_the_same_text_under_another_name(rnn):
     for data, save in (("text.txt", "b.npz"), ("crlf.txt", "c.npz")):
         out = rnn.train(f"--load a.npz --data {data} --iters 5 --save {save}").stdout
         assert "not the text" not in out
-    assert_same(arrays(rnn.folder / "b.npz"), arrays(rnn.folder / "c.npz"))
+    assert_same(rnn.saved("b.npz"), rnn.saved("c.npz"))
 
 
 def test_characters_that_the_vocabulary_lacks(rnn):
@@ -174,22 +147,18 @@ def test_characters_that_the_vocabulary_lacks(rnn):
 @pytest.mark.parametrize("flags, dtype", [("--clip 0.01", np.float32), ("--fp64", np.float64)])
 def test_precision_stays(script, flags, dtype, monkeypatch):
     """One stray double constant would turn all that follows it: what training, scoring and sampling
-    hand to forward and adagrad has one type, and so has what is saved."""
-    seen = set()
+    hand to these functions, and what is saved, has one type."""
+    seen = []
 
-    def looking(name, function):
+    def looking(function):
         def look(*args):
             for value in args:
-                values = value.values() if isinstance(value, dict) else [value]
-                seen.update((name, v.dtype) for v in values if isinstance(v, np.ndarray))
+                seen.extend(value.values() if isinstance(value, dict) else [value])
             return function(*args)
-        monkeypatch.setattr(script.module, name, look)
+        return look
     for name in "forward", "backward", "cross_entropy", "adagrad":
-        looking(name, getattr(script.module, name))
+        monkeypatch.setattr(script.module, name, looking(getattr(script.module, name)))
     script.train(f"--iters 3 --check_interval 2 --sample_length 3 --save a.npz {flags}")
-    assert {(name, kind.type) for name, kind in seen if kind.kind == "f"} == {
-        (name, dtype) for name in ("forward", "backward", "cross_entropy", "adagrad")}
-    held = arrays(script.folder / "a.npz")
-    real = {name for name in held if held[name].dtype.kind == "f" and held[name].ndim}
-    assert real == {name for name in held if re.match(r"W|bh|by|adagrad_|state_", name)}
-    assert {held[name].dtype for name in real} == {np.dtype(dtype)}
+    seen += [value for value in script.saved().values() if value.ndim]
+    types = {value.dtype for value in seen if isinstance(value, np.ndarray)}
+    assert {kind for kind in types if kind.kind == "f"} == {np.dtype(dtype)}
