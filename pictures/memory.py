@@ -21,8 +21,8 @@ import types
 
 LONGEST = 500               # characters; nobody could read a picture of more
 STRONG = 0.5                # weightings above this get a letter; in a step there is one at most
-MODES = {"backward": "#e69f00", "content": "#c8c8c8", "forward": "#0072b2"}     # in their order in
-ORANGE, GREY = "#d55e00", "#555555"                             # pi; safe for colour-blind eyes
+MODES = {"backward": "#cc79a7", "content": "#c8c8c8", "forward": "#009e73"}     # in their order in
+ORANGE, GREY = "#d55e00", "#555555"     # pi; for colour-blind eyes, and no model's but the DNC's
 CAPTION = """How to read it: a column is one step, in which the network reads the character above
 and below it; a row of a map is one location of the memory. A letter in the write weighting is the
 character that was read when the location was written; the same letter in a read weighting says that
@@ -240,10 +240,10 @@ def main(argv=None):
             raise model.Failure(f"--text has {len(args.text):,} characters; a picture takes 2 to "
                                 f"{LONGEST}")
         seen = look(model, run, args.text)
-        heading = (f"{os.path.basename(args.load)} after {run.iter:,} iterations; "
-                   f"{seen.bits.mean():.2f} bits a character; " + (
-                       f"primed with {len(run.prime):,} characters" if run.prime else
-                       "the memory is empty at first"))
+        begins = (f"primed with {len(run.prime):,} characters" if run.prime else "zero state at "
+                  + (f"each {run.reset}" if run.reset else "first"))
+        heading = (f"{os.path.basename(args.load)} after {run.iter:,} iterations, {run.locations} "
+                   f"locations; {seen.bits.mean():.2f} bits per character; {begins}")
         picture = draw(seen, args.text, heading, math.log2(len(run.vocab)))
         try:
             save(picture, args.out)

@@ -3,10 +3,12 @@
 What needs no matplotlib is tested without it. The DNC that copies is set by hand: what its memory
 does is known exactly.
 """
+import ast
 import importlib.util
 import os
 import pathlib
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -216,8 +218,18 @@ def test_errors_of_memory(folder, flags, words):
     assert not (folder / "b.png").exists()
 
 
-def test_picture_of_curves(folder):
-    assert drawn(folder, *CURVES, "dnc.tsv", python="2") == (1650, 720)
+@pytest.mark.parametrize("flags", [[], ["--title", "Copy $5", "--floor", "1.5575"]])
+def test_picture_of_curves(folder, flags):
+    assert drawn(folder, *CURVES, "dnc.tsv", *flags, python="2") == (1650, 720)
+
+
+def test_each_model_has_one_colour():
+    """In learning curves here and in bench/; no colour twice."""
+    source = (ROOT / "bench" / "learning.py").read_text(encoding="utf-8")
+    bench = ast.literal_eval(re.search(r"^COLOURS = (\{.*?\})$", source, re.M | re.S)[1])
+    curves = script("curves")
+    assert {name: bench[name] for name in ("rnn", "lstm", "dnc")} == curves.COLOURS
+    assert len(set(bench.values())) == len(bench) and curves.OTHER not in curves.COLOURS.values()
 
 
 def test_log_of_several_starts(tmp_path):
@@ -226,11 +238,12 @@ def test_log_of_several_starts(tmp_path):
         LOG.format(2, 10), "1\t1\t5\tnan\t9\n", "2\t2\t4\t4.5\t9\n",
         LOG.format(2, 30), "3\t3\t3\tnan\t9\n", "4\t4\t2\tnan\t9\n",
         LOG.format(2, 30), "4\t4\t2\tnan\t9\n", LOG.format(1, 5), "1\t1\t5\tnan\t9\n"]))
-    characters, seconds, _, heldout = script("curves").read_log(tmp_path / "a.tsv")
+    model, columns = script("curves").read_log(tmp_path / "a.tsv")
+    characters, seconds, _, heldout = columns
     nan = float("nan")
     assert characters == pytest.approx([20, 40, 100, 160, nan, 160, nan, 5], nan_ok=True)
     assert seconds == pytest.approx([1, 2, 3, 4, nan, 4, nan, 1], nan_ok=True)
-    assert heldout[1] == 4.5
+    assert model == "lstm" and heldout[1] == 4.5
 
 
 @pytest.mark.parametrize("content, words", [
