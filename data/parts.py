@@ -46,8 +46,11 @@ def score(script, run, lines):
     for b, line in enumerate(lines):
         targets[:len(line), b] = script.encode(line, run.vocab, "the text")
     inputs = np.concatenate([np.full((1, len(lines)), newline), targets[:-1]])
-    logits, _, _ = script.forward(run.params, inputs, script.zero_state(run, len(lines)))
-    return script.cross_entropy(logits, targets)[0] / math.log(2)
+    bits, state = np.empty(targets.shape), script.zero_state(run, len(lines))
+    for t in range(0, S, 25):                           # windows: forward keeps all of one
+        logits, state, _ = script.forward(run.params, inputs[t:t + 25], state)
+        bits[t:t + 25] = script.cross_entropy(logits, targets[t:t + 25])[0] / math.log(2)
+    return bits
 
 
 def main(argv=None):
