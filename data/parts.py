@@ -3,7 +3,7 @@
 A line that data/tasks.py writes has parts that must be random, and parts that a memory can know:
 the copy, the value of a key, the way round a ring. The table gives bits per character of each part,
 over the first lines of the text. Each line is an episode of its own, from zero state, as the
-networks trained with --reset '\\n' see it. Further flags go to the script, as in --locations 64.
+networks trained with --reset '\\n' see it. Further flags go to the script.
 """
 import argparse
 import importlib.util
@@ -59,7 +59,9 @@ def main(argv=None):
     p.add_argument("checkpoint")
     p.add_argument("text", help="as data/tasks.py writes it; characters that were not trained on")
     p.add_argument("--lines", type=int, default=2000, help="to look at (default 2000)")
+    p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
     args, flags = p.parse_known_args(argv)
+    flags += ["--locations", args.locations] if args.locations else []
     try:
         script = load_script(args.checkpoint)
         run = script.begin(script.parse(["--load", args.checkpoint, "--iters", "0", *flags]))
