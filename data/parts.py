@@ -3,7 +3,7 @@
 A line that data/tasks.py writes has parts that must be random, and parts that a memory can know:
 the copy, the value of a key, the way round a ring. The table gives bits per character of each part,
 over the first lines of the text. Each line is an episode of its own, from zero state, as the
-networks trained with --reset '\\n' see it. Further flags go to the script, as in --locations 64.
+networks trained with --reset '\\n' see it. Further flags go to the script.
 """
 import argparse
 import importlib.util
@@ -46,8 +46,11 @@ def score(script, run, lines):
     for b, line in enumerate(lines):
         targets[:len(line), b] = script.encode(line, run.vocab, "the text")
     inputs = np.concatenate([np.full((1, len(lines)), newline), targets[:-1]])
-    logits, _, _ = script.forward(run.params, inputs, script.zero_state(run, len(lines)))
-    return script.cross_entropy(logits, targets)[0] / math.log(2)
+    bits, state = np.empty(targets.shape), script.zero_state(run, len(lines))
+    for t in range(0, S, 25):                           # windows: forward keeps all of one
+        logits, state, _ = script.forward(run.params, inputs[t:t + 25], state)
+        bits[t:t + 25] = script.cross_entropy(logits, targets[t:t + 25])[0] / math.log(2)
+    return bits
 
 
 def main(argv=None):
@@ -56,7 +59,9 @@ def main(argv=None):
     p.add_argument("checkpoint")
     p.add_argument("text", help="as data/tasks.py writes it; characters that were not trained on")
     p.add_argument("--lines", type=int, default=2000, help="to look at (default 2000)")
+    p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
     args, flags = p.parse_known_args(argv)
+    flags += ["--locations", args.locations] if args.locations else []
     try:
         script = load_script(args.checkpoint)
         run = script.begin(script.parse(["--load", args.checkpoint, "--iters", "0", *flags]))

@@ -21,12 +21,13 @@ import types
 
 LONGEST = 500               # characters; nobody could read a picture of more
 STRONG = 0.5                # weightings above this get a letter; in a step there is one at most
-MODES = {"backward": "#e69f00", "content": "#c8c8c8", "forward": "#0072b2"}     # in their order in
-ORANGE, GREY = "#d55e00", "#555555"                             # pi; safe for colour-blind eyes
+MODES = {"backward": "#cc79a7", "content": "#c8c8c8", "forward": "#009e73"}     # in their order in
+ORANGE, GREY = "#d55e00", "#555555"     # pi; for colour-blind eyes, and no model's but the DNC's
 CAPTION = """How to read it: a column is one step, in which the network reads the character above
-and below it; a row of a map is one location of the memory. A letter in the write weighting is the
-character that was read when the location was written; the same letter in a read weighting says that
-this is what the head finds there. Letters stand where a weighting is above 0.5."""
+and below it; a row of a map is one location of the memory."""
+LETTERS = """ A letter in the write weighting is the character that was read when the location was
+written; the same letter in a read weighting says that this is what the head finds there. Letters
+stand where a weighting is above 0.5."""
 
 
 def load_script(name="dnc-numpy.py"):
@@ -107,7 +108,8 @@ def draw(seen, text, heading, guess):
     wide, row = max(5, 0.13 * S), max(0.03, min(0.14, 3.2 / N))     # inches: columns, one location
     left, right, top, gap = 0.95, 2.6, 1.15, 0.4        # for names of axes, notes, heading; between
     heights = [row * N, 0.16 * (R + 2), row * N, *[0.45, row * N] * R, 0.7]     # two panels
-    caption = textwrap.wrap(CAPTION, int(14.5 * (left + wide + right - 0.4)))
+    lettered = row > 0.08                               # a letter has room
+    caption = textwrap.wrap(CAPTION + LETTERS * lettered, int(14.5 * (left + wide + right - 0.4)))
     width = left + wide + right
     height = top + sum(heights) + gap * len(heights) + 0.16 * len(caption) + 0.25
     fig, below, panels = Figure(figsize=(width, height), dpi=150), height - top, iter(heights)
@@ -143,7 +145,7 @@ def draw(seen, text, heading, guess):
         """A map of a weighting; where it is strong, with the character last written there."""
         ax = heat(values, *words)
         for t, n in enumerate(values.argmax(axis=1)):
-            if values[t, n] > STRONG and n in last[t] and row > 0.08:
+            if values[t, n] > STRONG and n in last[t] and lettered:
                 ax.text(t, n, signs[last[t][n]], ha="center", va="center_baseline", color="white",
                         fontsize=min(7, 62 * row), parse_math=False)
 
@@ -176,7 +178,8 @@ def draw(seen, text, heading, guess):
     for r, head in enumerate(heads):
         ax, floor = panel(f"Read modes{head}", "share", ""), 0
         for (mode, colour), share in zip(MODES.items(), seen.modes[:, r].T):
-            ax.bar(range(S), share, 1, floor, color=colour, label=mode)
+            ax.bar(range(S), share, 1, floor, color=colour, label=mode, linewidth=0.5,
+                   edgecolor=colour)                    # or else there are gaps
             floor = floor + share
         ax.set(ylim=(0, 1), yticks=[0, 1])
         ax.legend(reverse=True, loc="upper left", bbox_to_anchor=(1, 1.25), fontsize=7.5,
@@ -240,10 +243,10 @@ def main(argv=None):
             raise model.Failure(f"--text has {len(args.text):,} characters; a picture takes 2 to "
                                 f"{LONGEST}")
         seen = look(model, run, args.text)
-        heading = (f"{os.path.basename(args.load)} after {run.iter:,} iterations; "
-                   f"{seen.bits.mean():.2f} bits a character; " + (
-                       f"primed with {len(run.prime):,} characters" if run.prime else
-                       "the memory is empty at first"))
+        begins = (f"primed with {len(run.prime):,} characters" if run.prime else "zero state at "
+                  + (f"each {run.reset}" if run.reset else "first"))
+        heading = (f"{os.path.basename(args.load)} after {run.iter:,} iterations, {run.locations} "
+                   f"locations\n{seen.bits.mean():.2f} bits per character; {begins}")
         picture = draw(seen, args.text, heading, math.log2(len(run.vocab)))
         try:
             save(picture, args.out)

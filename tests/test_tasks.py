@@ -153,7 +153,7 @@ def test_parts_of_a_line(line, parts):
 
 def test_parts_add_up_to_the_score_of_the_script(script, capsys):
     """A line costs what it costs in a text of episodes, and the text's first newline nothing."""
-    lines, _ = tasks("recall", "--longest", 3, "--letters", 4, "--size", 600)
+    lines, _ = tasks("recall", "--longest", 7, "--letters", 8, "--size", 900)
     script.text.write_text(lines)
     (script.folder / "after.txt").write_text("\n" + lines)
     script.train("--iters 3 --reset \\n --save my.npz --val 0 --init 3")
