@@ -15,7 +15,7 @@ from race import SIZES, race, sides
 
 BASE = {"B": 32, "H": 128, "S": 50, "N": 32, "W": 32, "R": 4}
 AXES = {"H": (32, 128, 256, 384, 512), "S": (25, 100, 200, 300, 400), "N": (16, 64, 128, 192, 256)}
-COLOURS = {"numpy": "#0072b2", "torch": "#d55e00", "jax": "#009e73"}    # colour-blind-safe
+COLOURS = {"numpy": "#555555", "torch": "#009e73", "jax": "#cc79a7"}    # models have others
 PNG = pathlib.Path(__file__).with_suffix(".png")
 
 
