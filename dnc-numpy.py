@@ -428,11 +428,11 @@ def forward(params, inputs, state, reset=None):
     WhxiT = np.concatenate([params[name] for name in interface_shapes(H, W, R)]).T.copy()
 
     x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-    h = np.empty((S + 1, B, H), Whh.dtype)              # h[t + 1] is h_t, h[0] the incoming state
+    h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     r = np.empty((S + 1, B, R * W), Whh.dtype)
     h[0], r[0], c, steps = state["h"], state["r"].reshape(B, R * W), state["c"], []
     memory_state = [state[name] for name in MEMORY]
-    WhhT, WrhT = Whh.T.copy(), Wrh.T.copy()             # faster than views
+    WhhT, WrhT = Whh.T.copy(), Wrh.T.copy()         # copies are faster in products than views
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         recurrent = np.dot(h[t], WhhT) + np.dot(r[t], WrhT)
@@ -452,8 +452,8 @@ def forward(params, inputs, state, reset=None):
 def backward(params, cache, dlogits, dstate):
     """Back-propagation through time: the lines of forward in reverse order, each differentiated.
 
-    dlogits: (M, S, B). dstate: the gradient of the state after the last step. Returns the gradients
-    of the parameters and of the incoming state.
+    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
+    after the last step. Returns the gradients of the parameters and of the incoming state.
     """
     Whh, Wrh, Why, Wry = (params[name] for name in ("Whh", "Wrh", "Why", "Wry"))
     inputs, h, r, keep, steps = cache
@@ -462,7 +462,7 @@ def backward(params, cache, dlogits, dstate):
     Whxi = np.concatenate([params[name] for name in shapes])
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds xi_t and step t + 1
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the others
     dr = np.dot(dy.T, Wry).reshape(S, B, R, W)
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
     dxi = np.empty((S, B, len(Whxi)), Whh.dtype)
@@ -479,7 +479,7 @@ def backward(params, cache, dlogits, dstate):
         dh_next, dr_next = np.dot(da_t, Whh), np.dot(da_t, Wrh).reshape(B, R, W)
     before = {"h": dh_next, "c": dc, "r": dr_next, **dict(zip(MEMORY, dmemory))}
 
-    da_kept = (da if keep is None else da * keep).reshape(S * B, 4 * H)
+    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
     da, dxi = da.reshape(S * B, 4 * H), dxi.reshape(S * B, len(Whxi))
     h_, h, r_, r = (x.reshape(S * B, -1) for x in (h[:S], h[1:], r[:S], r[1:]))
     ends = np.cumsum([shape[0] for shape in shapes.values()])[:-1]

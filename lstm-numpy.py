@@ -156,7 +156,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds that of step t + 1
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the others
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
     dh_next, dc = dstate["h"], dstate["c"]
     for t in reversed(range(S)):
@@ -165,8 +165,8 @@ def backward(params, cache, dlogits, dstate):
             dc = dc * keep[t]
         dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 
-    da_kept = (da if keep is None else da * keep).reshape(S * B, 4 * H)
-    da = da.reshape(S * B, 4 * H)
+    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
+    da = da.reshape(S * B, -1)
     return {"Wxh": one_hot_product(da, inputs, M),
             "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
             "Why": np.dot(dy, h[1:].reshape(S * B, H)),

@@ -119,7 +119,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds that of step t + 1
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the others
     dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
     da = np.empty_like(dh)                      # a_t: the argument of tanh
     dh_next = dstate["h"]
@@ -127,8 +127,8 @@ def backward(params, cache, dlogits, dstate):
         np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
         dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 
-    da_kept = (da if keep is None else da * keep).reshape(S * B, H)
-    da = da.reshape(S * B, H)
+    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
+    da = da.reshape(S * B, -1)
     return {"Wxh": one_hot_product(da, inputs, M),
             "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
             "Why": np.dot(dy, h[1:].reshape(S * B, H)),

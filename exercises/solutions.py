@@ -109,9 +109,7 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep, steps)
 
 -    inputs, h, keep = cache
--    (M, S, B), H = dlogits.shape, Whh.shape[1]
 +    inputs, h, keep, steps = cache
-+    (M, S, B), H = dlogits.shape, Whh.shape[1]
 
 -    dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
 -    da = np.empty_like(dh)                      # a_t: the argument of tanh
@@ -124,10 +122,10 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +        if keep is not None:
 +            dh_next *= keep[t]
 
--    da_kept = (da if keep is None else da * keep).reshape(S * B, H)
--    da = da.reshape(S * B, H)
+-    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
+-    da = da.reshape(S * B, -1)
 +    h_ = h[:S] if keep is None else h[:S] * keep
-+    da, du = da.reshape(S * B, 3 * H), du.reshape(S * B, 3 * H)
++    da, du = da.reshape(S * B, -1), du.reshape(S * B, -1)
 
 -            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
 +            "Whh": np.dot(du.T, h_.reshape(S * B, H)),
@@ -201,7 +199,7 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
 +        da[t] = steps[t](dz[t] * gain.T)
 
--    da = da.reshape(S * B, H)
+-    da = da.reshape(S * B, -1)
 +    da, dz, n = (value.reshape(S * B, H) for value in (da, dz, n))
 
 -            "bh": da.sum(axis=0)[:, None],
