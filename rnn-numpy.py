@@ -299,7 +299,8 @@ def sample(run, stop):
 
 # ---- common: checkpoints ----
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
-COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
+COUNTERS = {"iter": np.int64(0), "digest": np.int64(0), "smooth": 0.0, "seconds": 0.0,
+            "best": 99.0, "best_iter": np.int64(0)}
 
 
 def save(run, paths):
@@ -309,7 +310,8 @@ def save(run, paths):
              position=run.position, jumps=run.jumps, **run.params,
              **{"adagrad_" + name: value for name, value in run.mem.items()},
              **{"state_" + name: value for name, value in run.state.items()},
-             **{name: getattr(run, name) for name in (*SAVED, *COUNTERS)})
+             **{name: getattr(run, name) for name in SAVED},
+             **{name: type(first)(getattr(run, name)) for name, first in COUNTERS.items()})
     for path in paths:
         temporary = f"{path}.{os.urandom(4).hex()}.tmp"     # two runs may save to one path
         try:
@@ -354,7 +356,7 @@ def load(path):
 
         def checked(name, shape, dtype=run.dtype, low=0):
             """An array, if it is as save writes it."""
-            high = 2**62 if dtype in (int, np.int64) else np.finfo(dtype).max
+            high = 2**62 if dtype == np.int64 else np.finfo(dtype).max
             value = arrays[name]
             if (value.shape, value.dtype) != (shape, dtype) or not (
                     low * high <= value.min() and value.max() <= high):     # nan is not
@@ -490,7 +492,7 @@ FLAGS = {                                       # name: (type, smallest value, d
     "reset": (str, "", "", "this CHARACTER (or \\n, \\t, \\r, \\\\) begins an episode: zero state"),
     "seed": (int, 0, 1, "of all random numbers: weights, places in the text, samples"),
     "save": (str, "", None, "checkpoint, at checks and the end; the best of a.npz is a.best.npz"),
-    "load": (str, "", None, "continue this checkpoint; sizes, batch and seed come from it"),
+    "load": (str, "", None, "continue this checkpoint; sizes and seed come from it"),
     "fname": (str, "", None, "append the figures of the log to this file, tab-separated")}
 
 
@@ -523,7 +525,7 @@ def begin(given):
         run.fp64 = run.dtype == np.float64
         score_only = given.get("iters") == 0            # no parameter depends on seed or locations
         free = {"reset": not run.reset, "seed": score_only, "locations": score_only}
-        for name in (*SIZES, *INIT, "batchsize", "init", "fp64", "reset", "seed"):
+        for name in (*SIZES, *INIT, "init", "fp64", "reset", "seed"):
             if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
                 raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
     vars(run).update(given)
@@ -556,14 +558,17 @@ def begin(given):
     check_memory(run)
     check_targets(run)
     run.stream = np.arange(run.batchsize)
-    if run.changed or not run.load:
-        run.position, run.best = np.full(run.batchsize, len(run.ids)), COUNTERS["best"]
+    if run.changed or not run.load or run.batchsize != len(run.position):   # streams start afresh
+        run.position = np.full(run.batchsize, len(run.ids), np.int64)
+        run.jumps = np.full_like(run.position, run.iter)        # no stream has jumped as often
+        run.state = zero_state(run, run.batchsize)
+    if run.changed:
+        run.best = COUNTERS["best"]
     if not run.load:
         params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes,
                              **{name: getattr(run, name) for name in INIT})
         run.params = {name: p.astype(run.dtype) for name, p in params.items()}
         run.mem = {name: np.zeros_like(p) for name, p in run.params.items()}
-        run.state, run.jumps = zero_state(run, run.batchsize), np.zeros(run.batchsize, np.int64)
     return run
 
 
