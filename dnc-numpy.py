@@ -427,7 +427,7 @@ def forward(params, inputs, state, reset=None):
     (S, B), (M, H), (R, W) = inputs.shape, Why.shape, state["r"].shape[1:]
     WhxiT = np.concatenate([params[name] for name in interface_shapes(H, W, R)]).T.copy()
 
-    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
+    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     r = np.empty((S + 1, B, R * W), Whh.dtype)
     h[0], r[0], c, steps = state["h"], state["r"].reshape(B, R * W), state["c"], []
@@ -439,7 +439,7 @@ def forward(params, inputs, state, reset=None):
         if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent, c = recurrent * keep[t], c * keep[t]
             memory_state = [keep_rows(value, keep[t]) for value in memory_state]
-        h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
+        h[t + 1], c, cell_back = lstm_cell(Wx[t] + recurrent, c)
         r_t, memory_state, memory_back = memory(np.dot(h[t + 1], WhxiT), *memory_state)
         r[t + 1] = r_t.reshape(B, R * W)
         steps.append((cell_back, memory_back))

@@ -129,7 +129,7 @@ def forward(params, inputs, state, reset=None):
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
 
-    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
+    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     h[0], c, steps = state["h"], state["c"], []
     WhhT = Whh.T.copy()                             # a copy is faster in products than a view
@@ -138,7 +138,7 @@ def forward(params, inputs, state, reset=None):
         recurrent = np.dot(h[t], WhhT)
         if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent, c = recurrent * keep[t], c * keep[t]
-        h[t + 1], c, cell_back = lstm_cell(x[t] + recurrent, c)
+        h[t + 1], c, cell_back = lstm_cell(Wx[t] + recurrent, c)
         steps.append(cell_back)
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + by

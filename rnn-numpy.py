@@ -93,7 +93,7 @@ def forward(params, inputs, state, reset=None):
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
 
-    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
+    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     h[0] = state["h"]
     WhhT = Whh.T.copy()                             # a copy is faster in products than a view
@@ -102,7 +102,7 @@ def forward(params, inputs, state, reset=None):
         recurrent = np.dot(h[t], WhhT)
         if reset is not None:                       # h[t] stays as it is: y needs it
             recurrent *= keep[t]
-        np.tanh(x[t] + recurrent, out=h[t + 1])
+        np.tanh(Wx[t] + recurrent, out=h[t + 1])
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
     return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)

@@ -149,7 +149,7 @@ def main():
 def draw(results, args):
     """Held-out BPC against seconds, a line for each seed."""
     from matplotlib.figure import Figure
-    figure = Figure((7, 4), layout="constrained")
+    figure = Figure((8, 4), layout="constrained")
     ax = figure.subplots()
     for side, runs in results.items():
         for k, checks in enumerate(runs):
@@ -160,7 +160,7 @@ def draw(results, args):
            ylim=(best - 0.05, best + 1.5), xlim=(0, 1.05 * args.seconds))
     ax.grid(linewidth=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend()
+    figure.legend(loc="outside right upper")         # inside it would cover curves
     figure.savefig(args.png, dpi=110)
 
 

@@ -100,9 +100,9 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -        recurrent = np.dot(h[t], WhhT)
 -        if reset is not None:                       # h[t] stays as it is: y needs it
 -            recurrent *= keep[t]
--        np.tanh(x[t] + recurrent, out=h[t + 1])
+-        np.tanh(Wx[t] + recurrent, out=h[t + 1])
 +        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] stays as it is: y needs it
-+        h[t + 1], cell_back = gru_cell(x[t], np.dot(h_, WhhT), h_)
++        h[t + 1], cell_back = gru_cell(Wx[t], np.dot(h_, WhhT), h_)
 +        steps.append(cell_back)
 
 -    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
@@ -173,14 +173,14 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    Wxh, Whh, Why, gain, bh, by = (
 +        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
 
--    x = np.take((Wxh + bh).T.copy(), inputs, axis=0)    # Wxh x_t + bh: x_t picks a column
-+    x = np.take(Wxh.T.copy(), inputs, axis=0)       # Wxh x_t: x_t picks a column
+-    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
++    Wx = np.take(Wxh.T.copy(), inputs, axis=0)      # Wxh x_t: x_t picks a column
 
 -    h[0] = state["h"]
 +    h[0], n, steps = state["h"], np.empty((S, B, H), Whh.dtype), []
 
--        np.tanh(x[t] + recurrent, out=h[t + 1])
-+        n[t], normalize_back = normalize(x[t] + recurrent)
+-        np.tanh(Wx[t] + recurrent, out=h[t + 1])
++        n[t], normalize_back = normalize(Wx[t] + recurrent)
 +        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
 +        steps.append(normalize_back)
 
