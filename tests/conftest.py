@@ -93,7 +93,12 @@ class Script:
 
     def saved(self, name="a.npz"):
         """All that a checkpoint holds."""
-        return arrays(self.folder / name)
+        with np.load(self.folder / name) as file:
+            return dict(file)
+
+    def edit(self, name="a.npz", **changes):
+        """Replace some arrays of a checkpoint."""
+        np.savez(self.folder / name, **{**self.saved(name), **changes})
 
     def loaded(self, name="a.npz"):
         """The run of a checkpoint."""
@@ -163,17 +168,6 @@ def content(folder):
 def names(folder):
     """What there is in a folder."""
     return {path.name for path in folder.iterdir()}
-
-
-def arrays(path):
-    """All that a checkpoint holds."""
-    with np.load(path) as file:
-        return dict(file)
-
-
-def edit(path, **changes):
-    """Replace some arrays of a checkpoint."""
-    np.savez(path, **{**arrays(path), **changes})
 
 
 def without_times(stdout):

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from conftest import edit, names, prepared, python, some_text
+from conftest import names, prepared, python, some_text
 
 LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
 FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data "
@@ -90,11 +90,11 @@ def test_lines_of_progress(rnn):
 def test_progress_is_the_running_average_of_the_training_loss(rnn, iters_before):
     """The next window, computed again. From zero state start stream 1, which stands at the end of
     the text and jumps, and stream 2, at the 80th window; the others do not notice."""
-    path, stream = rnn.folder / "a.npz", np.arange(4)
+    stream = np.arange(4)
     rnn.train("--save a.npz --iters 40 --fp64")
     place = np.select([stream == 1, stream == 2], [4745, 805], rnn.saved()["position"])
-    edit(path, iter=np.int64(iters_before), position=place,
-         smooth=np.float64(0.25 if iters_before else 0))
+    rnn.edit(iter=np.int64(iters_before), position=place,
+             smooth=np.float64(0.25 if iters_before else 0))
     (_, iteration, bpc, _), = progress(rnn.train("--load a.npz --save b.npz --iters 1").stdout)
     p, after, run = rnn.saved(), rnn.saved("b.npz"), as_loaded(rnn, ["--data", str(rnn.text)])
     begin = after["position"] - 10

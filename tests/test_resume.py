@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from conftest import assert_same, edit, names, some_text, without_times
+from conftest import assert_same, names, some_text, without_times
 
 CHECKS = "--val 0.3 --check_interval 20 --sample_length 30 --temperature 0.7"
 RUNS = {            # length of the text, flags of the first leg and of the second, environment
@@ -111,7 +111,7 @@ def test_another_text(rnn):
     """Streams and the best figure start afresh; weights, accumulator, iteration, average go on."""
     checks = "--check_interval 1 --lr 1e-30"
     rnn.train("--iters 40 --save a.npz --check_interval 20")
-    edit(rnn.folder / "a.npz", best=0.5)
+    rnn.edit(best=0.5)
     (rnn.folder / "other.txt").write_text(some_text()[:-1] + "a")
     out = rnn.train(f"--load a.npz --data other.txt --iters 1 --save b.npz {checks}").stdout
     assert "other.txt" in out.splitlines()[0] and "a.npz" in out.splitlines()[0]
