@@ -53,9 +53,8 @@ def check(name, function, model):
         gradients.test_cross_entropy(dtype, model)
         gradients.test_clip(dtype, model)
         gradients.test_the_type_of_the_parameters_is_the_type_of_everything(name, dtype, model)
-    gradients.test_two_windows_are_one_long_window(name, 4, 2, 0.7, model)
     for reset in None, 1:
-        gradients.test_gradients_of_parts_of_a_batch_add_up(name, reset, model)
+        gradients.test_loss_and_gradients_of_a_window(name, reset, model)
     if function in gradients.MECHANISMS and name == "dnc-numpy.py":
         gradients.test_mechanism(function, 2, 5, model)
     for tie in equations.TIES if function == "allocation" else []:
