@@ -104,13 +104,13 @@ class Script:
         """The run of a checkpoint."""
         return self.module.load(str(self.folder / name))
 
-    def run(self, flags="", *more, status=0, process=False, python_flags=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is; with process, or any option
-        for Python or subprocess, in a process of its own. What every run promises is checked: see
-        checked; a refusal (status 2) changes nothing; no temporary file stays."""
+    def run(self, flags="", *more, status=0, **options):
+        """Run to the end: flags, split at spaces, then more as it is; with options for subprocess
+        in a process of its own. What every run promises is checked: see checked; a refusal (status
+        2) changes nothing; no temporary file stays."""
         flags, before = [*flags.split(), *map(str, more)], content(self.folder)
-        if process or python_flags or options:
-            done = python(self.folder, *python_flags, self.path, *flags, status=status, **options)
+        if options:
+            done = python(self.folder, self.path, *flags, status=status, **options)
         else:
             done = checked(self.main(flags), status)
         assert done.returncode in (0, 1, 2), done

@@ -44,7 +44,7 @@ GO = types.SimpleNamespace(signal=0)                        # nobody asks to sto
 
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
-    text = script.run("--help", python_flags=[level]).stdout
+    text = python(script.folder, level, script.path, "--help").stdout
     entries = re.findall(r"^  --(\w+)((?:.*\n)(?:   .*\n)*)", text, re.M)
     entries = {name: " ".join(entry.split()) for name, entry in entries}
     assert entries.keys() == {*FLAGS, *script.module.SIZES, *script.module.INIT}
@@ -163,6 +163,7 @@ def test_checks(rnn):
                 if line.startswith("held-out: ")]
     assert checks("--check_interval 3") == [3, 6, 8]
     assert checks("--check_interval 0") == []
+    rnn.text.write_bytes(b"abcdefghijk")                    # a window and the character after it
     out = rnn.train("--iters 8 --check_interval 4 --sample_length 4 --val 0 --save a.npz").stdout
     assert "held-out:" not in out and len(samples(out)) == 2
     assert names(rnn.folder) == {"text.txt", "a.npz"}       # nothing held out, no best
@@ -247,12 +248,6 @@ def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
         samples(rnn.run("--load a.npz --iters 0 --temperature 0", *more).stdout)[0]
         for more in ([], ["--prime", prime], ["--prime", "b"]))
     assert prime + default == first and other[1:] != first[1:]
-
-
-def test_the_smallest_text(rnn):
-    """One window and the character after it; what is in a text is drawn in test_text.py."""
-    rnn.text.write_bytes(b"abcdefghijk")
-    rnn.train("--iters 3 --val 0")
 
 
 @pytest.mark.parametrize("flag, character", [

@@ -152,17 +152,12 @@ def test_shipped_networks():
     assert right_in_lines("ring-trained", rings) > 0.98
 
 
-@pytest.mark.parametrize("name, line", [
-    ("copy-trained", "hgfa>hgfa\n"), ("recall-trained", "aBcD?cDaB\n"),
-    ("ring-trained", "abbcca?bcab\n")])
-def test_shipped_networks_can_be_drawn(name, line, tmp_path):
-    drawn(tmp_path, MEMORY[0], "--load", ROOT / "data" / f"{name}.npz", "--text", line,
-          "--prime", line * 5)
-
-
 @pytest.mark.parametrize("text, flags", [
     (TEXT, []), ((TEXT * 3)[:120], ["--prime", "The bell"]), ("Th", []),
-    ("@short.txt", ["--prime", "@short.txt"])], ids=["57", "120", "2", "of files"])
+    ("@short.txt", ["--prime", "@short.txt"]),
+    *((line, ["--load", ROOT / "data" / f"{name}-trained.npz", "--prime", line * 5])
+      for name, line in (("copy", "hgfa>hgfa\n"), ("recall", "aBcD?cDaB\n"),
+                         ("ring", "abbcca?bcab\n")))])
 def test_picture_of_the_memory(folder, text, flags):
     width, height = drawn(folder, *MEMORY, "--text", text, *flags, level="-OO")
     assert 1200 < width < 4000 and 1000 < height < 3000
