@@ -1,9 +1,5 @@
-"""What the tests share: one way to run Python, the scripts, and a small text.
-
-A run of a script is a call of main() in this process, or, where the test asks for what only a
-process has, one of its own. Blocks that are common to the scripts (test_common.py) are tested with
-one script, the fixture rnn; what meets a model with all three, the fixture script.
-"""
+"""What the tests share: one way to run Python, the scripts, and a small text. What meets a model is
+tested with the fixture script, blocks that are common to all (test_common.py) with rnn."""
 import contextlib
 import dataclasses
 import io

@@ -1,16 +1,14 @@
 """The hand-written gradients against the complex step, for whole models and for each mechanism of
-the DNC; what training does with them, against literal formulas.
+the DNC, and against PyTorch's; what training does with them, against literal formulas.
 
-A test of common code runs on the RNN, since the blocks are equal in all three. Tests take the model
-as an argument with a default, so that mutants.py can call them with its own.
+Tests take the model as an argument with a default, so that mutants.py can call them with its own.
 """
-import ast
 import copy
 import decimal
 import functools
-import inspect
 import math
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -61,6 +59,52 @@ def test_loss_and_gradients_of_a_window(name, reset, model=None):
         assert found.keys() == group.keys()
         for key in group:
             np.testing.assert_allclose(found[key], group[key], rtol=1e-11, atol=1e-13)
+
+
+@pytest.fixture
+def torch():
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name, order", [("rnn", ["h"]), ("dnc", "h c M u p L wr ww r".split())])
+@pytest.mark.parametrize("scale, windows", [(None, 0), (0.1, 4), (0.7, 4), (1.5, 4)])
+@pytest.mark.parametrize("B, S, sizes", [(1, 1, (5, 9, 4, 1)), (4, 9, (6, 11, 3, 3)),
+                                         (3, 7, (4, 3, 6, 2))])
+def test_those_of_pytorch(name, order, B, S, sizes, scale, windows, torch):
+    """Its models are bench/'s. The DNC there is the paper's equations once more, by other means,
+    and its gradients are not those of our own forward."""
+    case = random_case(f"{name}-numpy.py", B, S, scale, sizes if name == "dnc" else sizes[:1],
+                       windows=windows)
+    logits, after, cache = case.model.forward(case.params, case.inputs, case.state)
+    nats, dlogits = case.model.cross_entropy(logits, case.targets)
+    grads, before = case.model.backward(case.params, cache, dlogits, case.dstate)
+
+    def network(params):
+        """The peer, and its parameters in its order; of gradients it makes the like."""
+        run = types.SimpleNamespace(sizes=sizes, hidden=sizes[0], batchsize=B)
+        peer = getattr(load("bench/peers_torch.py"), name.upper())(run)
+        peer.build({key: torch.tensor(value) for key, value in params.items()})
+        peer.delta = 1e-9 * torch.arange(sizes[1])      # in single precision it is more
+        return peer, [p for p in peer.parameters() if p.requires_grad]
+    peer, params = network(case.params)
+
+    def tensors(state):
+        return [torch.tensor(state[key]).reshape(like.shape)
+                for key, like in zip(order, peer.zero_state())]
+    state = [value.requires_grad_() for value in tensors(case.state)]
+    y, after_t = peer(torch.tensor(case.inputs), state)
+    loss = torch.nn.functional.cross_entropy(
+        y.reshape(S * B, M), torch.tensor(case.targets).reshape(S * B), reduction="sum")
+    (loss + sum((x * d).sum() for x, d in zip(after_t, tensors(case.dstate)))).backward()
+
+    ours = logits.transpose(1, 2, 0), nats.sum(), *tensors(after), *tensors(before)
+    theirs = y, loss, *after_t, *(x.grad for x in (*state, *params))
+    for a, b in zip((*ours, *network(grads)[1]), theirs, strict=True):
+        a, b = (torch.as_tensor(x).detach().numpy() for x in (a, b))
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * max(abs(b).max(), 1e-5))
 
 
 @models
@@ -128,13 +172,6 @@ def mechanisms(R, N, rng):
 
 
 MECHANISMS = list(mechanisms(1, 1, np.random.default_rng(0)))
-
-
-def test_these_are_all_mechanisms():
-    tree = ast.parse(inspect.getsource(DNC))
-    with_back = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)
-                 and any(getattr(inner, "name", "") == "back" for inner in node.body)}
-    assert with_back == {*MECHANISMS, "memory"}         # memory is all of them: see whole models
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -24,6 +24,7 @@ EQUIVALENT = [                      # what may survive: functions, what their li
      "only the names are used"),
     ("backward", ["interface_shapes(R", "interface_shapes(W"], "only numbers of rows are used"),
     ("backward", ["Whxi.dtype"], "both have one type"),
+    ("backward", ["H = (dlogits.shape, Whh.shape[0]"], "Whh of the RNN is square"),
     ("backward", ["reshape(S * B, -2)"], "NumPy takes any negative number for -1"),
     ("clip", ["else 2", "else 0"], "the norm is 0, and so are all numbers")]
 

@@ -20,14 +20,16 @@ RUNS = {            # length of the text, flags of the first leg and of the seco
 
 @pytest.mark.parametrize("length, flags, again, env", RUNS.values(), ids=RUNS)
 def test_40_and_40_iterations_are_80(script, length, flags, again, env):
-    """The 80 in a process of their own, whatever the locale and the order of sets are there."""
-    script.text.write_text(some_text(length))
+    """The 80 in a process of their own, whatever the locale and the order of sets are there. A text
+    is the same if its characters are, whatever its file is called, and its newlines."""
+    script.text.write_text(some_text(length), newline="\n")
+    (script.folder / "crlf.txt").write_text(some_text(length), newline="\r\n")
     flags += " --print_interval 10"
     whole = script.train(f"--iters 80 --save whole.npz --fname whole.tsv {flags}", env=env).stdout
     first = script.train(f"--iters 40 --save part.npz --fname part.tsv {flags}").stdout
     second = script.run("--iters 40 --load part.npz --save part.npz --fname part.tsv --data "
-                        "text.txt --print_interval 10", *(again or "--check_interval 0").split())
-    heading, lines = without_times(second.stdout).split("\n", 1)
+                        "crlf.txt --print_interval 10", *(again or "--check_interval 0").split())
+    heading, lines = without_times(second.stdout).replace("crlf", "text").split("\n", 1)
     assert without_times(whole) == without_times(first) + lines and heading in first
     for suffix in [".npz", ".best.npz"] if again else [".npz"]:
         assert_same(*(script.saved(f"{name}{suffix}") for name in ("whole", "part")))
@@ -124,24 +126,10 @@ def test_another_text(rnn):
     old, new = a["adagrad_Why"], b["adagrad_Why"]
     assert (new >= old).all() and new.sum() < 1.5 * old.sum()
     assert "not the text" not in rnn.train("--load b.npz --data other.txt --iters 1").stdout
-
-
-def test_the_same_text_under_another_name(rnn):
-    """A text is the same if its characters are, whatever its file is called, and its newlines."""
-    rnn.train("--iters 5 --save a.npz")
-    (rnn.folder / "crlf.txt").write_bytes(some_text().replace("\n", "\r\n").encode())
-    for data, save in (("text.txt", "b.npz"), ("crlf.txt", "c.npz")):
-        out = rnn.train(f"--load a.npz --data {data} --iters 5 --save {save}").stdout
-        assert "not the text" not in out
-    assert_same(rnn.saved("b.npz"), rnn.saved("c.npz"))
-
-
-def test_characters_that_the_vocabulary_lacks(rnn):
-    rnn.train("--iters 1 --save a.npz")
-    (rnn.folder / "other.txt").write_text(some_text() + "Ω#\x1b#", encoding="utf-8")
+    rnn.text.write_text(some_text() + "Ω#\x1b#", encoding="utf-8")      # not in the vocabulary
     for iters in 0, 1:
-        error = rnn.train(f"--load a.npz --data other.txt --iters {iters}", status=2).stderr
-        assert re.search(r"other\.txt.*\b3\b.*'#'.*'\\u03a9'", error) and r"'\x1b'" in error
+        error = rnn.train(f"--load a.npz --iters {iters}", status=2).stderr
+        assert re.search(r"text\.txt.*\b3\b.*'#'.*'\\u03a9'", error) and r"'\x1b'" in error
     assert "'#'" in rnn.run("--load a.npz --iters 0 --prime a#", status=2).stderr
 
 
