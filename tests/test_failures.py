@@ -1,5 +1,5 @@
-"""What can go wrong, and what then: one line and a status, no traceback, nothing lost. Much of it is
-asked of each run: see Script.run in conftest.py."""
+"""What can go wrong, and what then: one line and a status, no traceback, nothing lost.
+Script.run in conftest.py asks that of each run."""
 import io
 import os
 import random
