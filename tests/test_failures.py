@@ -474,7 +474,7 @@ def test_signal_outside_an_iteration(rnn, monkeypatch, moment, iterations, shown
         signal.raise_signal(signal.SIGINT)
         return function(*args)
     monkeypatch.setattr(rnn.module, moment, interrupted)
-    done = rnn.main([*rnn.small, *"--iters 9 --check_interval 2 --val 0.5 --sample_length 99 "
+    done = rnn.main([*rnn.small, *"--iters 9 --check_interval 2 --val 0.5 --sample_length 999 "
                      "--save a.npz".split()])
     assert (done.returncode, done.stderr) == (130, "") and len(done.stdout) < 400
     assert re.findall("held-out|----", done.stdout) == shown
