@@ -83,7 +83,7 @@ def test_those_of_pytorch(name, order, B, S, sizes, scale, windows, torch):
     grads, before = case.model.backward(case.params, cache, dlogits, case.dstate)
 
     def network(params):
-        """The peer, and its parameters in its order; of gradients it makes the like."""
+        """The peer with these for its parameters, or with gradients, and a list of them."""
         run = types.SimpleNamespace(sizes=sizes, hidden=sizes[0], batchsize=B)
         peer = getattr(load("bench/peers_torch.py"), name.upper())(run)
         peer.build({key: torch.tensor(value) for key, value in params.items()})
