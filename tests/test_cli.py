@@ -1,8 +1,5 @@
-"""The command line: flags, the log, held-out figures, samples, texts.
-
-That gradients, score, sample and next_window do what they should is in test_gradients.py and
-test_equations.py. Here it is what is printed and written of their figures, and when.
-"""
+"""The command line: what is printed and written, and when. That the figures are right is tested in
+test_gradients.py and test_equations.py."""
 import math
 import re
 import shutil
@@ -58,20 +55,18 @@ def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
     assert ("locations" in entries) == (script.model == "dnc")
 
 
-def test_default_text_is_found_through_a_link_and_nothing_is_written(rnn):
-    (rnn.folder / "link.py").symlink_to(rnn.path)
-    done = python(rnn.folder, "link.py", *rnn.small[2:], "--iters", "1")
-    assert "gull-rock.txt" in done.stdout and names(rnn.folder) == {"text.txt", "link.py"}
-
-
-def test_script_alone_in_a_folder(script):
-    """One file and a text are enough; without the story, the message says how to name a text."""
+def test_script_in_another_folder(script):
+    """Through a link the story is found, and nothing is written. Alone, the script and a text are
+    enough; without the story, the message says how to name a text."""
+    (script.folder / "link.py").symlink_to(script.path)
+    done = python(script.folder, "link.py", *script.small[2:], "--iters", "1")
+    assert "gull-rock.txt" in done.stdout and names(script.folder) == {"text.txt", "link.py"}
     shutil.copy(script.path, script.folder)
     alone = "-I", script.path.name, "--iters", "2"
     python(script.folder, *alone, *script.small)
     done = python(script.folder, *alone, status=2)
     assert done.stdout == "" and re.search(r"gull-rock\.txt.*--data", done.stderr)
-    assert names(script.folder) == {"text.txt", script.path.name}
+    assert names(script.folder) == {"text.txt", "link.py", script.path.name}
 
 
 def test_lines_of_progress(rnn):
