@@ -1,9 +1,5 @@
-"""What the tests share: one way to run Python, the scripts, and a small text.
-
-A run of a script is a call of main() in this process, or, where the test asks for what only a
-process has, one of its own. Blocks that are common to the scripts (test_common.py) are tested with
-one script, the fixture rnn; what meets a model with all three, the fixture script.
-"""
+"""What the tests share: one way to run Python, the scripts, and a small text. What meets a model is
+tested with the fixture script, blocks that are common to all (test_common.py) with rnn."""
 import contextlib
 import dataclasses
 import io
@@ -93,19 +89,24 @@ class Script:
 
     def saved(self, name="a.npz"):
         """All that a checkpoint holds."""
-        return arrays(self.folder / name)
+        with np.load(self.folder / name) as file:
+            return dict(file)
+
+    def edit(self, name="a.npz", **changes):
+        """Replace some arrays of a checkpoint."""
+        np.savez(self.folder / name, **{**self.saved(name), **changes})
 
     def loaded(self, name="a.npz"):
         """The run of a checkpoint."""
         return self.module.load(str(self.folder / name))
 
-    def run(self, flags="", *more, status=0, process=False, python_flags=(), **options):
-        """Run to the end: flags, split at spaces, then more as it is; with process, or any option
-        for Python or subprocess, in a process of its own. What every run promises is checked: see
-        checked; a refusal (status 2) changes nothing; no temporary file stays."""
+    def run(self, flags="", *more, status=0, **options):
+        """Run to the end: flags, split at spaces, then more as it is; with options for subprocess
+        in a process of its own. What every run promises is checked: see checked; a refusal (status
+        2) changes nothing; no temporary file stays."""
         flags, before = [*flags.split(), *map(str, more)], content(self.folder)
-        if process or python_flags or options:
-            done = python(self.folder, *python_flags, self.path, *flags, status=status, **options)
+        if options:
+            done = python(self.folder, self.path, *flags, status=status, **options)
         else:
             done = checked(self.main(flags), status)
         assert done.returncode in (0, 1, 2), done
@@ -163,17 +164,6 @@ def content(folder):
 def names(folder):
     """What there is in a folder."""
     return {path.name for path in folder.iterdir()}
-
-
-def arrays(path):
-    """All that a checkpoint holds."""
-    with np.load(path) as file:
-        return dict(file)
-
-
-def edit(path, **changes):
-    """Replace some arrays of a checkpoint."""
-    np.savez(path, **{**arrays(path), **changes})
 
 
 def without_times(stdout):

@@ -96,8 +96,7 @@ def interface(params, h):
 
 def read_vector(M, w_r):
     """r_t = M_tᵀ w^r_t"""
-    N, W = len(M), len(M[0])
-    return [sum(M[i][j] * w_r[i] for i in range(N)) for j in range(W)]
+    return times(zip(*M), w_r)
 
 
 def write(M_prev, w_w, e, v):
@@ -173,14 +172,12 @@ def link_matrix(L_prev, w_w, p_prev):
 
 def forward_weighting(L, w_r_prev):
     """f_t = L_t w^r_{t-1}"""
-    N = len(L)
-    return [sum(L[i][j] * w_r_prev[j] for j in range(N)) for i in range(N)]
+    return times(L, w_r_prev)
 
 
 def backward_weighting(L, w_r_prev):
     """b_t = L_tᵀ w^r_{t-1}"""
-    N = len(L)
-    return [sum(L[j][i] * w_r_prev[j] for j in range(N)) for i in range(N)]
+    return times(zip(*L), w_r_prev)
 
 
 def read_weighting(pi, b, c, f):

@@ -27,7 +27,8 @@ from hypothesis import settings
 
 import test_disk
 import test_text
-from conftest import MODELS, names, prepared, python
+from conftest import MODELS, load, names, prepared, python
+from loading import zero_state
 from test_disk import SAVING
 from test_failures import HOSTILE, at_most, everything, flipped, mutations
 
@@ -219,25 +220,23 @@ def numbers(table, args):
                 return "ended with the message" if done.returncode else "survived"
         table.tally("numbers", f"{model}: --lr 1e{powers[0]} to 1e{powers[-1]}, 3 seeds",
                     itertools.product(powers, range(3), ("", "--fp64")), rate)
-    with fresh("dnc") as script:
-        model, rng, sizes = script.module, np.random.default_rng(0), (8, 6, 3, 2)
-        for dtype, limit in (np.float32, 1e-5), (np.float64, 1e-12):
-            def steps(count):
-                """Weights of 8 close and open gates; sums of weightings stay at most 1. In single
-                precision that of p drifts while the write gate is nearly closed: 1 - sum ww = 1"""
-                params = {name: 8 * rng.standard_normal(shape).astype(dtype)
-                          for name, shape in model.param_shapes(5, *sizes).items()}
-                state, excess = model.state_shapes(2, *sizes), 0
-                state = {name: np.zeros(shape, dtype) for name, shape in state.items()}
-                for _ in range(count // 25):
-                    _, state, _ = model.forward(params, rng.integers(5, size=(25, 2)), state)
-                    sums = [state[name].sum(axis=-1).max() - 1 for name in ("ww", "wr", "p", "L")]
-                    below = [-state[name].min() for name in ("ww", "wr", "p", "L", "u")]
-                    excess = max(excess, *sums, *below, state["u"].max() - 1)
-                    assert excess <= limit
-                return f"a sum above 1, or a weighting below 0, by at most {excess:.1e}"
-            table.tally("numbers", f"{args.steps:,} steps of a DNC, {np.dtype(dtype).name}",
-                        [args.steps], steps)
+    model, rng, sizes = load("dnc-numpy.py"), np.random.default_rng(0), (8, 6, 3, 2)
+    for dtype, limit in (np.float32, 1e-5), (np.float64, 1e-12):
+        def steps(count):
+            """Weights of 8 close and open gates; sums of weightings stay at most 1. In single
+            precision that of p drifts while the write gate is nearly closed: 1 - sum ww = 1"""
+            params = {name: 8 * rng.standard_normal(shape).astype(dtype)
+                      for name, shape in model.param_shapes(5, *sizes).items()}
+            state, excess = zero_state(model, sizes, 2, dtype), 0
+            for _ in range(count // 25):
+                _, state, _ = model.forward(params, rng.integers(5, size=(25, 2)), state)
+                sums = [state[name].sum(axis=-1).max() - 1 for name in ("ww", "wr", "p", "L")]
+                below = [-state[name].min() for name in ("ww", "wr", "p", "L", "u")]
+                excess = max(excess, *sums, *below, state["u"].max() - 1)
+                assert excess <= limit
+            return f"a sum above 1, or a weighting below 0, by at most {excess:.1e}"
+        table.tally("numbers", f"{args.steps:,} steps of a DNC, {np.dtype(dtype).name}",
+                    [args.steps], steps)
 
 
 def soak(table, args):

@@ -1,8 +1,5 @@
-"""The command line: flags, the log, held-out figures, samples, texts.
-
-That gradients, score, sample and next_window do what they should is in test_gradients.py and
-test_equations.py. Here it is what is printed and written of their figures, and when.
-"""
+"""The command line: what is printed and written, and when. That the figures are right is tested in
+test_gradients.py and test_equations.py."""
 import math
 import re
 import shutil
@@ -11,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from conftest import edit, names, prepared, python, some_text
+from conftest import names, prepared, python, some_text
 
 LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
 FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data "
@@ -44,7 +41,7 @@ GO = types.SimpleNamespace(signal=0)                        # nobody asks to sto
 
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
-    text = script.run("--help", python_flags=[level]).stdout
+    text = python(script.folder, level, script.path, "--help").stdout
     entries = re.findall(r"^  --(\w+)((?:.*\n)(?:   .*\n)*)", text, re.M)
     entries = {name: " ".join(entry.split()) for name, entry in entries}
     assert entries.keys() == {*FLAGS, *script.module.SIZES, *script.module.INIT}
@@ -58,20 +55,18 @@ def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
     assert ("locations" in entries) == (script.model == "dnc")
 
 
-def test_default_text_is_found_through_a_link_and_nothing_is_written(rnn):
-    (rnn.folder / "link.py").symlink_to(rnn.path)
-    done = python(rnn.folder, "link.py", *rnn.small[2:], "--iters", "1")
-    assert "gull-rock.txt" in done.stdout and names(rnn.folder) == {"text.txt", "link.py"}
-
-
-def test_script_alone_in_a_folder(script):
-    """One file and a text are enough; without the story, the message says how to name a text."""
+def test_script_in_another_folder(script):
+    """Through a link the story is found, and nothing is written. Alone, the script and a text are
+    enough; without the story, the message says how to name a text."""
+    (script.folder / "link.py").symlink_to(script.path)
+    done = python(script.folder, "link.py", *script.small[2:], "--iters", "1")
+    assert "gull-rock.txt" in done.stdout and names(script.folder) == {"text.txt", "link.py"}
     shutil.copy(script.path, script.folder)
     alone = "-I", script.path.name, "--iters", "2"
     python(script.folder, *alone, *script.small)
     done = python(script.folder, *alone, status=2)
     assert done.stdout == "" and re.search(r"gull-rock\.txt.*--data", done.stderr)
-    assert names(script.folder) == {"text.txt", script.path.name}
+    assert names(script.folder) == {"text.txt", "link.py", script.path.name}
 
 
 def test_lines_of_progress(rnn):
@@ -90,11 +85,11 @@ def test_lines_of_progress(rnn):
 def test_progress_is_the_running_average_of_the_training_loss(rnn, iters_before):
     """The next window, computed again. From zero state start stream 1, which stands at the end of
     the text and jumps, and stream 2, at the 80th window; the others do not notice."""
-    path, stream = rnn.folder / "a.npz", np.arange(4)
+    stream = np.arange(4)
     rnn.train("--save a.npz --iters 40 --fp64")
     place = np.select([stream == 1, stream == 2], [4745, 805], rnn.saved()["position"])
-    edit(path, iter=np.int64(iters_before), position=place,
-         smooth=np.float64(0.25 if iters_before else 0))
+    rnn.edit(iter=np.int64(iters_before), position=place,
+             smooth=np.float64(0.25 if iters_before else 0))
     (_, iteration, bpc, _), = progress(rnn.train("--load a.npz --save b.npz --iters 1").stdout)
     p, after, run = rnn.saved(), rnn.saved("b.npz"), as_loaded(rnn, ["--data", str(rnn.text)])
     begin = after["position"] - 10
@@ -163,6 +158,7 @@ def test_checks(rnn):
                 if line.startswith("held-out: ")]
     assert checks("--check_interval 3") == [3, 6, 8]
     assert checks("--check_interval 0") == []
+    rnn.text.write_bytes(b"abcdefghijk")                    # a window and the character after it
     out = rnn.train("--iters 8 --check_interval 4 --sample_length 4 --val 0 --save a.npz").stdout
     assert "held-out:" not in out and len(samples(out)) == 2
     assert names(rnn.folder) == {"text.txt", "a.npz"}       # nothing held out, no best
@@ -247,12 +243,6 @@ def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
         samples(rnn.run("--load a.npz --iters 0 --temperature 0", *more).stdout)[0]
         for more in ([], ["--prime", prime], ["--prime", "b"]))
     assert prime + default == first and other[1:] != first[1:]
-
-
-def test_the_smallest_text(rnn):
-    """One window and the character after it; what is in a text is drawn in test_text.py."""
-    rnn.text.write_bytes(b"abcdefghijk")
-    rnn.train("--iters 3 --val 0")
 
 
 @pytest.mark.parametrize("flag, character", [

@@ -66,6 +66,7 @@ def test_source(name):
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)}
     assert {module.split(".")[0] for module in modules} <= {"numpy", *sys.stdlib_module_names}
+    assert re.findall(r"(?m)^[\w.-]+", read("requirements.txt")) == ["numpy"]
     assert [line for line in source.split("\n") if len(line) > 100] == []
 
 
@@ -89,10 +90,6 @@ def test_importing_does_nothing(name, tmp_path):
     shutil.copy(ROOT / name, tmp_path)
     assert run(tmp_path, "-B", "-c", LOOK, name).stdout == ""
     assert os.listdir(tmp_path) == [name]
-
-
-def test_requirements():
-    assert re.findall(r"(?m)^[\w.-]+", read("requirements.txt")) == ["numpy"]
 
 
 H, M, N, W, R, B = 5, 7, 6, 4, 3, 2

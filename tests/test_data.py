@@ -1,43 +1,51 @@
-"""The story in data/, and what data/README.md says of it and of the texts that fetch.py brings."""
+"""data/: the story, and what README.md says of texts; lines of tasks.py are as described, and as
+frequent as the floor supposes; errors are one line; parts.py adds up."""
+import collections
 import hashlib
+import itertools
 import lzma
+import math
+import os
 import re
-import runpy
+import shlex
+import string
+import subprocess
+import sys
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, load, posix, python
 
 STORY = (ROOT / "data" / "gull-rock.txt").read_bytes()
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-ROWS = {name: (name, *(cell.strip() for cell in cells.split("|")[:-1]))
+ROWS = {name: [cell.strip() for cell in cells.split("|")[:-1]]
         for name, cells in re.findall(r"^\| `(.+?)` \|(.+)$", README, re.MULTILINE)}
-SOURCES = runpy.run_path(str(ROOT / "data" / "fetch.py"))["SOURCES"]
+SOURCES = load("data/fetch.py").SOURCES
+TASKS = ROOT / "data" / "tasks.py"
+TINY = {"copy": "--longest 3 --letters 2",
+        "repeat": "--shortest 2 --longest 3 --letters 2 --times 3",
+        "recall": "--longest 2 --letters 3 --queries 2",
+        "recall as many": "--longest 2 --letters 2",
+        "recall once": "--longest 2 --letters 2 --once",
+        "ring": "--longest 3 --letters 3"}
 
 
-def test_story_is_plain_text():
+def test_story():
+    """Plain text, without templates: no run of 80 characters stands in it twice."""
     assert len(STORY) >= 150_000
     assert set(STORY) <= {10, *range(32, 127)} and STORY.endswith(b"\n")
-
-
-@pytest.mark.parametrize("text", [STORY, b" ".join(STORY.split())], ids=["as it is", "unbroken"])
-def test_no_run_of_80_characters_stands_in_the_story_twice(text):
-    assert len({text[i:i + 80] for i in range(len(text) - 79)}) == len(text) - 79
-
-
-def test_story_is_not_from_a_template():
     assert 8 * len(lzma.compress(STORY, preset=9 | lzma.PRESET_EXTREME)) / len(STORY) >= 2.3
-
-
-def test_readme_of_the_story():
-    _, what, size, total = ROWS["gull-rock.txt"]
+    for text in STORY, b" ".join(STORY.split()):
+        assert len({text[i:i + 80] for i in range(len(text) - 79)}) == len(text) - 79
+    assert ROWS.keys() == {"gull-rock.txt", *SOURCES}
+    what, size, total = ROWS["gull-rock.txt"]
     assert "The Bell at Gull Rock" in what and "CC0 1.0" in what
     assert (size, total) == (f"{len(STORY):,}", f"sha256 `{hashlib.sha256(STORY).hexdigest()}`")
 
 
 @pytest.mark.parametrize("name, row", SOURCES.items())
 def test_readme_of_the_texts_to_fetch(name, row):
-    _, files, source, size, total, _ = ROWS[name]
+    files, source, size, total, _ = ROWS[name]
     _, url, archive_sum, texts = row
     assert re.findall("`(.+?)`", files) == list(texts) and source == f"<{url}>"
     (known, *_), archive_sum = [known for _, known in texts.values()], archive_sum or ""
@@ -45,5 +53,135 @@ def test_readme_of_the_texts_to_fetch(name, row):
                      f"md5 of the archive `{archive_sum.removeprefix('md5:')}`")
 
 
-def test_readme_names_no_other_text():
-    assert ROWS.keys() == {"gull-rock.txt", *SOURCES}
+def tasks(*flags, folder=ROOT, status=0, **options):
+    """Run it; returns what it has written, and the one line on standard error."""
+    done = python(folder, TASKS, *flags, status=status, line=True,
+                  says=r"tasks\.py: " if status else r"\w+: ", **options)
+    return done.stdout, done.stderr
+
+
+def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False):
+    """Every line that may come, with its probability, by going through all that can be drawn."""
+    for n in range(shortest, longest + 1):
+        words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
+        if task == "copy":
+            drawn = [f"{word}>{word}" for word in words]
+        elif task == "repeat":
+            drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
+        elif task == "ring":
+            rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
+            steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
+            drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
+                     for order in itertools.permutations(steps[nodes]) for k in range(n)]
+        else:
+            sets = [[k + v for k, v in zip(keys, values.upper())]
+                    for keys in words if len(set(keys)) == n for values in words]
+            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
+                itertools.permutations(pairs) if once else
+                itertools.product(pairs, repeat=queries or n))]
+        for line in drawn:
+            yield line, 1 / (longest + 1 - shortest) / len(drawn)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_floor_and_frequencies(name):
+    """The floor is the entropy of all possible lines, and each is as frequent as it should be."""
+    task, flags = name.split()[0], TINY[name].split()
+    text, message = tasks(task, *flags, "--size", 300_000)
+    assert text.endswith("\n") and 300_000 <= len(text) < 300_000 + 20
+    options = {flag: int(value or True)
+               for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
+    expected = dict(all_lines(task, **options))
+    assert sum(expected.values()) == pytest.approx(1)
+    bits = -sum(p * math.log2(p) for p in expected.values())
+    characters = sum(p * (len(line) + 1) for line, p in expected.items())
+    lines = text.splitlines()
+    said = re.fullmatch(rf"{task}: {len(lines):,} lines, {len(text):,} characters; "
+                        r"floor (\d+\.\d{4}) bits per character\n", message)
+    assert float(said[1]) == pytest.approx(bits / characters, abs=1e-4)
+    counts = collections.Counter(lines)
+    assert counts.keys() == expected.keys()
+    for line, p in expected.items():
+        assert abs(counts[line] - len(lines) * p) < 6 * math.sqrt(len(lines) * p)
+
+
+def test_a_text_comes_again_with_its_seed(tmp_path):
+    texts = {seed: tasks("recall", "--size", 5_000, "--seed", seed)[0] for seed in (1, 2, 3)}
+    assert len(set(texts.values())) == 3
+    out, message = tasks("recall", "--size", 5_000, "--seed", 1, "--out", tmp_path / "a.txt")
+    assert out == "" and message.startswith("recall: ")
+    assert (tmp_path / "a.txt").read_bytes() == texts[1].encode()
+    longer, _ = tasks("recall", "--size", 10_000, "--seed", 1)
+    assert longer.startswith(texts[1])
+    text, _ = tasks("recall", "--size", 1_000_000)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest[:16] == "eb46f18465af9e1c"                # whatever the version of Python
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("", "TASK"), ("sort", "'sort'"), ("recall --once --queries 3", "--queries"),
+    ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
+    ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
+    ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --lon 3", "--help"),
+    ("recall --letters 7", "--longest 8 pairs or nodes need as many"),
+    ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
+    ("copy --out .", "cannot write .: ")])
+def test_errors(tmp_path, flags, words):
+    out, message = tasks(*flags.split(), status=2, folder=tmp_path)
+    assert out == "" and words in message and not list(tmp_path.iterdir())
+
+
+@posix
+@pytest.mark.parametrize("where, status, said", [
+    ("> /dev/full", 2, "tasks.py: cannot write .*\n"), ("| head -1", 141, ""),
+    ("--out /dev/full", 2, "tasks.py: cannot write .*\n"), (">&- --out a.txt", 0, "copy: .*\n"),
+    (">&-", 2, "tasks.py: standard output is closed.*\n")])
+def test_outputs(where, status, said, tmp_path):
+    if "/dev/full" in where and not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    command = f"{shlex.join([sys.executable, '-Werror', str(TASKS)])} copy --size 1000000 {where}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path,
+                          capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == status and re.fullmatch(said, done.stderr), done
+    assert re.fullmatch(r"(([a-z]+)>\2\n)?", done.stdout)
+
+
+@pytest.mark.parametrize("level", ["-B", "-OO"])
+def test_help(level):
+    text = python(ROOT, level, TASKS, "--help").stdout
+    assert all(word in text for word in "copy repeat recall ring --size --seed --out".split())
+
+
+PARTS = {"ab>ab\n": "string 2, end of string 1, copy 2, end of line 1",
+         "ab2>abab\n": "string 2, number 1, end of string 1, copy 4, end of line 1",
+         "aBcD?cDaB\n": "pairs 4, end of pairs 1, key asked for, its value, "
+                        "key asked for, its value, end of line 1",
+         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1"}
+
+
+@pytest.mark.parametrize("line, parts", PARTS.items())
+def test_parts_of_a_line(line, parts):
+    names = [re.fullmatch(r"(.+?) ?(\d*)", part).groups() for part in parts.split(", ")]
+    expected = [name for name, count in names for _ in range(int(count or 1))]
+    assert load("data/parts.py").label(line) == expected
+
+
+def test_parts_add_up_to_the_score_of_the_script(script, capsys):
+    """A line costs what it costs in a text of episodes, and the text's first newline nothing."""
+    lines, _ = tasks("recall", "--longest", 7, "--letters", 8, "--size", 900)
+    script.text.write_text(lines)
+    (script.folder / "after.txt").write_text("\n" + lines)
+    script.train("--iters 3 --reset \\n --save my.npz --val 0 --init 3")
+    scored = script.run("--load my.npz --iters 0 --val 1 --sample_length 0 --data after.txt")
+    expected = float(re.search(r"held-out: (\S+) BPC", scored.stdout)[1])
+    paths = [str(script.folder / name) for name in ("my.npz", "text.txt")]
+    assert load("data/parts.py").main(paths) == 0
+    table = capsys.readouterr().out.splitlines()[2:]
+    rows = {name.strip(): (int(count.replace(",", "")), float(bits))
+            for _, name, count, bits, _ in (row.split("|") for row in table)}
+    count, bits = rows.pop("all")
+    assert count == len(lines) == sum(count for count, _ in rows.values())
+    assert bits == pytest.approx(expected, abs=2e-4)
+    assert bits == pytest.approx(sum(n * part for n, part in rows.values()) / count, abs=2e-4)
+    assert load("data/parts.py").main([paths[0], str(TASKS)]) == 2
+    assert capsys.readouterr().err.startswith("parts.py: ")

@@ -1,7 +1,5 @@
-"""dnc-debug.py, run as a user runs it: what it prints, the mistakes it finds, flags and failures.
-
-Mistakes are put into copies of the scripts. Sizes are small: the whole file takes about a minute.
-"""
+"""dnc-debug.py, run as a user runs it: what it prints, the mistakes it finds in copies of the
+scripts, flags and failures."""
 import math
 import os
 import re

@@ -1,8 +1,7 @@
 """The place where checkpoints and figures go: full, read-only, a folder, gone half-way. One line
 and status 1; the checkpoint before is as it was, and no temporary file stays.
 
-Only root can mount a file system of a few KiB; without it, the limits and /dev/full of
-test_failures.py say much the same. tests/long.py does all this by the dozen.
+Only root can mount a file system of a few KiB; test_failures.py has what needs none.
 """
 import contextlib
 import os

@@ -1,7 +1,4 @@
-"""Tests of data/fetch.py against a server on 127.0.0.1; nothing here needs the internet.
-
-The table in fetch.py is pointed at small texts that the server has.
-"""
+"""Tests of data/fetch.py against a server on 127.0.0.1, which has small texts; no internet."""
 import hashlib
 import http.server
 import io

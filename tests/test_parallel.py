@@ -156,23 +156,16 @@ def assert_close(session, a, b):
 
 
 def test_workers_learn_what_one_process_learns(session):
-    """All that they save and print. In this little text streams jump, and in windows of one step
-    they cross the place of zero state."""
+    """All that they save and print: one log, one sample, one text of --help. In this little text
+    streams jump, and in windows of one step they cross the place of zero state."""
     for name, one, many in zip(CASES, session.alone, session.many):
         saved = assert_close(session, f"many.{name}", f"one.{name}")
         assert len(set(saved["position"])) > 2 and saved["jumps"].max() > 1
         one, many = without_times(one), without_times(many)
         assert many.replace(f"{session.workers} workers share the streams\n", "") == one != many
     assert session.iterations() == 10 + 80 + 40 + 20 + 20 + 3
-
-
-@pytest.mark.parametrize("name", ["many-one.npz", "one-many.npz"])
-def test_20_iterations_and_20_on_another_number_of_workers_are_40(session, name):
-    assert_close(session, name, "one.40.npz")
-
-
-def test_worker_0_speaks_for_all(session):
-    """One log, one sample, one text of --help."""
+    for name in "many-one.npz", "one-many.npz":         # 20 iterations of one process, 20 of many
+        assert_close(session, name, "one.40.npz")
     logs = [re.sub(r"\t\S+\t(\S+\t\S+)\t\S+\n", r" \1 ", (session.folder / name).read_text())
             for name in ("one.tsv", "many.tsv")]
     assert logs[0] == logs[1]

@@ -4,9 +4,6 @@ What needs no matplotlib is tested without it. The DNC that copies is set by han
 does is known exactly.
 """
 import ast
-import importlib.util
-import os
-import pathlib
 import random
 import re
 import struct
@@ -17,41 +14,30 @@ import types
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from conftest import ROOT, load, python
+
 TEXT = "The bell rang twice, and then\nnobody spoke for a while. "
 COPIES = "\nhgfadc>hgfadc\nbead>bead\nc>c\n"
 LOG = "# lstm hidden=8 batchsize={} seqlength={} lr=0.1 seed=1 reset= columns: iter seconds\n"
-CURVES, MEMORY = ["pictures/curves.py", "rnn.tsv"], ["pictures/memory.py", "--load", "dnc.npz"]
+CURVES = [ROOT / "pictures" / "curves.py", "rnn.tsv"]
+MEMORY = [ROOT / "pictures" / "memory.py", "--load", "dnc.npz"]
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "pictures" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(folder, path, *flags, **env):
-    env = {**os.environ, "PYTHONWARNINGS": "error", **env}
-    return subprocess.run([sys.executable, str(ROOT / path), *map(str, flags)], env=env, cwd=folder,
-                          capture_output=True, check=False, encoding="utf-8", timeout=120)
-
-
-def drawn(folder, path, *flags, python=""):
+def drawn(folder, *command, level="-B"):
     """Run a script that draws a.png; returns the picture's width and height."""
     pytest.importorskip("matplotlib")
-    done = run(folder, path, *flags, "--out", "a.png", PYTHONWARNINGS="", PYTHONOPTIMIZE=python)
+    done = subprocess.run([sys.executable, level, *command, "--out", "a.png"], cwd=folder,
+                          capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0 and done.stdout == "" and "Warning" not in done.stderr, done.stderr
     data = (folder / "a.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 20_000
     return struct.unpack(">II", data[16:24])
 
 
-def refused(done, words):
+def refused(folder, words, *command, **options):
     """Status 2, and one line on standard error."""
-    name = pathlib.Path(done.args[1]).name
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith(f"{name}: ") and words in done.stderr, done.stderr
+    done = python(folder, *command, status=2, says=r"(curves|memory)\.py: ", **options)
+    assert done.stdout == "" and words in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +45,11 @@ def folder(tmp_path_factory):
     """A folder with checkpoints and logs of a DNC and an RNN after five iterations."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "text.txt").write_text(TEXT * 20, encoding="utf-8")
+    (folder / "short.txt").write_text("then\nnobody ", encoding="utf-8")
     flags = ("--iters 5 --hidden 8 --batchsize 2 --seqlength 10 --sample_length 0 --data text.txt "
              "--print_interval 1 --check_interval 2 --save {0}.npz --fname {0}.tsv")
     for model, more in ("dnc", "--locations 6 --width 4 --heads 2"), ("rnn", ""):
-        done = run(folder, f"{model}-numpy.py", *flags.format(model).split(), *more.split())
-        assert done.returncode == 0, done.stderr
+        python(folder, ROOT / f"{model}-numpy.py", *flags.format(model).split(), *more.split())
     return folder
 
 
@@ -75,7 +61,7 @@ def copier():
     Until > each character goes to the freest location, with the head on that of the newline, found
     by content; from then on it reads forward along the links and frees what it has read.
     """
-    memory = script("memory")
+    memory = load("pictures/memory.py")
     model, vocab, big = memory.load_script(), sorted("\n>abcdefgh"), 50
     M, newline, greater = len(vocab), 0, 1
     H, constant, reading, every = M + 2, M, M + 1, range(M)
@@ -131,7 +117,7 @@ def test_memory_sees_a_copy(copier, prime, reset):
 def right_in_lines(name, lines, **more):
     """Where the task determines a character: how often a shipped network finds it likeliest. Each
     line is an episode: it follows a newline, from zero state."""
-    model, path = script("memory").load_script(), ROOT / "data" / f"{name}.npz"
+    model, path = load("dnc-numpy.py"), ROOT / "data" / f"{name}.npz"
     with np.errstate(all="ignore"):
         shipped, right = model.begin({"load": str(path), "iters": 0, **more}), []
     assert path.stat().st_size < 120_000 and shipped.iter > 0 and shipped.reset_id is not None
@@ -166,31 +152,22 @@ def test_shipped_networks():
     assert right_in_lines("ring-trained", rings) > 0.98
 
 
-@pytest.mark.parametrize("name, line", [
-    ("copy-trained", "hgfa>hgfa\n"), ("recall-trained", "aBcD?cDaB\n"),
-    ("ring-trained", "abbcca?bcab\n")])
-def test_shipped_networks_can_be_drawn(name, line, tmp_path):
-    drawn(tmp_path, "pictures/memory.py", "--load", ROOT / "data" / f"{name}.npz", "--text", line,
-          "--prime", line * 5)
-
-
 @pytest.mark.parametrize("text, flags", [
-    (TEXT, []), ((TEXT * 3)[:120], ["--prime", "The bell"]), ("Th", [])], ids=["57", "120", "2"])
+    (TEXT, []), ((TEXT * 3)[:120], ["--prime", "The bell"]), ("Th", []),
+    ("@short.txt", ["--prime", "@short.txt"]),
+    *((line, ["--load", ROOT / "data" / f"{name}-trained.npz", "--prime", line * 5])
+      for name, line in (("copy", "hgfa>hgfa\n"), ("recall", "aBcD?cDaB\n"),
+                         ("ring", "abbcca?bcab\n")))])
 def test_picture_of_the_memory(folder, text, flags):
-    width, height = drawn(folder, *MEMORY, "--text", text, *flags, python="2")
+    width, height = drawn(folder, *MEMORY, "--text", text, *flags, level="-OO")
     assert 1200 < width < 4000 and 1000 < height < 3000
     assert width >= 19 * len(text)                      # so many dots for a character can be read
-
-
-def test_text_from_a_file(folder):
-    (folder / "short.txt").write_text("then\nnobody ", encoding="utf-8")
-    drawn(folder, *MEMORY, "--text", "@short.txt", "--prime", "@short.txt")
 
 
 def test_every_character_has_a_name():
     pytest.importorskip("matplotlib")
     from matplotlib.font_manager import findfont, get_font
-    font, memory = get_font(findfont("DejaVu Sans Mono")), script("memory")
+    font, memory = get_font(findfont("DejaVu Sans Mono")), load("pictures/memory.py")
     signs = [memory.visible(c, font) for c in "a$\n \t\x07\u6f22"]
     assert signs == ["a", "$", "\u21b5", "\u2423", "\u21e5", "7", "6f22"]
 
@@ -200,23 +177,22 @@ def test_every_character_has_a_name():
     ("--load text.txt", "not a usable checkpoint"), ("--prime Z", "--prime: 1 "),
     ("--text Thé!", "--text: 2 characters are not in the vocabulary: '!' '\\xe9'"),
     ("--text T", "has 1 characters"), (f"--text {'T' * 501}", "2 to 500"), ("--hue red", "--help"),
-    ("--text @none.txt", "cannot read none.txt"), ("--prime @none.txt", "cannot read none.txt"),
-    ("--out none/a.png", "its folder is not there"), ("--out .", "it is a folder")])
+    ("--text @none.txt", "cannot read none.txt"), ("--prime @none.txt", "cannot read none.txt")])
 def test_errors_of_memory(folder, flags, words):
-    refused(run(folder, *MEMORY, "--text", TEXT, "--out", "b.png", *flags.split(" ", 1)), words)
+    refused(folder, words, *MEMORY, "--text", TEXT, "--out", "b.png", *flags.split(" ", 1))
     assert not (folder / "b.png").exists()
 
 
 @pytest.mark.parametrize("flags", [[], ["--title", "Copy $5", "--floor", "1.5575"]])
 def test_picture_of_curves(folder, flags):
-    assert drawn(folder, *CURVES, "dnc.tsv", *flags, python="2") == (1650, 720)
+    assert drawn(folder, *CURVES, "dnc.tsv", *flags, level="-OO") == (1650, 720)
 
 
 def test_each_model_has_one_colour():
     """In learning curves here and in bench/; no colour twice."""
     source = (ROOT / "bench" / "learning.py").read_text(encoding="utf-8")
     bench = ast.literal_eval(re.search(r"^COLOURS = (\{.*?\})$", source, re.M | re.S)[1])
-    curves = script("curves")
+    curves = load("pictures/curves.py")
     assert {name: bench[name] for name in ("rnn", "lstm", "dnc")} == curves.COLOURS
     assert len(set(bench.values())) == len(bench) and curves.OTHER not in curves.COLOURS.values()
 
@@ -227,7 +203,7 @@ def test_log_of_several_starts(tmp_path):
         LOG.format(2, 10), "1\t1\t5\tnan\t9\n", "2\t2\t4\t4.5\t9\n",
         LOG.format(2, 30), "3\t3\t3\tnan\t9\n", "4\t4\t2\tnan\t9\n",
         LOG.format(2, 30), "4\t4\t2\tnan\t9\n", LOG.format(1, 5), "1\t1\t5\tnan\t9\n"]))
-    model, columns = script("curves").read_log(tmp_path / "a.tsv")
+    model, columns = load("pictures/curves.py").read_log(tmp_path / "a.tsv")
     characters, seconds, _, heldout = columns
     nan = float("nan")
     assert characters == pytest.approx([20, 40, 100, 160, nan, 160, nan, 5], nan_ok=True)
@@ -242,18 +218,19 @@ def test_log_of_several_starts(tmp_path):
 def test_errors_of_curves(tmp_path, content, words):
     if content is not None:
         (tmp_path / "a.tsv").write_text(content, encoding="latin-1")
-    refused(run(tmp_path, CURVES[0], "a.tsv", "--out", "a.png"), words)
+    refused(tmp_path, words, CURVES[0], "a.tsv", "--out", "a.png")
     assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize("command", [CURVES, [*MEMORY, "--text", TEXT]], ids=["curves", "memory"])
 def test_what_cannot_be_drawn(folder, tmp_path, command):
-    refused(run(folder, *command, "--out", "none/a.png"), "its folder is not there")
-    refused(run(folder, *command, "--out", "."), "it is a folder")
+    refused(folder, "its folder is not there", *command, "--out", "none/a.png")
+    refused(folder, "it is a folder", *command, "--out", ".")
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('none here')")
-    done = run(folder, *command, "--out", "b.png", PYTHONPATH=str(tmp_path))
-    refused(done, "needs matplotlib: pip install -r pictures/requirements.txt")
-    assert run(folder, *command, "--help", PYTHONPATH=str(tmp_path)).returncode == 0
+    without = {"env": {"PYTHONPATH": str(tmp_path)}}
+    refused(folder, "needs matplotlib: pip install -r pictures/requirements.txt", *command,
+            "--out", "b.png", **without)
+    python(folder, *command, "--help", **without)
     pytest.importorskip("matplotlib")
-    refused(run(folder, *command, "--out", "b.tune", PYTHONWARNINGS=""), "b.tune")
+    refused(folder, "b.tune", "-Wdefault", *command, "--out", "b.tune")
     assert not (folder / "b.png").exists()
