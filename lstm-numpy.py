@@ -511,7 +511,7 @@ def report(run, stop, shown=""):
 STORY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "data", "gull-rock.txt")
 FLAGS = {                                       # name: (type, smallest value, default, help)
     **{name: (int, 1, *rest) for name, rest in SIZES.items()},
-    "batchsize": (int, 1, 32, "B, streams of text side by side"),
+    "batchsize": (int, 1, 64, "B, streams of text side by side"),
     "seqlength": (int, 1, 25, "S, steps in a window: how far back gradients flow"),
     "lr": (float, 1e-300, DEFAULTS["lr"], "learning rate of Adagrad"),
     "clip": (float, 0, 0.01, "largest norm of the gradient, per character; 0: no limit"),
@@ -523,7 +523,7 @@ FLAGS = {                                       # name: (type, smallest value, d
     "encoding": (str, "", "utf-8", "of the text; latin-1 takes bytes one to one"),
     "val": (float, 0, 0.05, "share of the text, at its end, that is held out from training"),
     "print_interval": (int, 1, 100, "iterations between lines with BPC, bits per character"),
-    "check_interval": (int, 0, 1000, "iterations between held-out BPC, a sample, a save; 0: none"),
+    "check_interval": (int, 0, 500, "iterations between held-out BPC, a sample, a save; 0: none"),
     "sample_length": (int, 0, 500, "characters of a sample; 0: none"),
     "temperature": (float, 0, 1.0, "of sampling; below 1: more careful; 0: the likeliest"),
     "prime": (str, "", "", "what a sample continues, @FILE reads it (default: a newline)"),
