@@ -310,6 +310,10 @@ def test_numbers_that_are_not_finite_end_the_run(script, saved, change, flags):
     assert re.search("finite in iteration 4.*--lr.*--init", error) and saved.read_bytes() == before
 
 
+def test_initial_weights_that_overflow(script):
+    assert "--init" in script.train("--iters 9 --init 1e300", status=1).stderr
+
+
 def test_sample_of_weights_that_overflow(rnn, saved):
     p = rnn.saved()
     rnn.edit(Why=np.full_like(p["Why"], 3e38), Wxh=np.ones_like(p["Wxh"]))
