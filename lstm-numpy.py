@@ -584,7 +584,7 @@ def begin(given):
                           f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
         before, run.digest = run.digest, zlib.crc32(run.ids)
         if run.load and run.digest != before:
-            run.changed = f"{run.data} is not the text of {run.load}"
+            run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -600,8 +600,6 @@ def begin(given):
         run.position = np.full(run.batchsize, len(run.ids), np.int64)
         run.jumps = np.full_like(run.position, run.iter)        # no stream has jumped as often
         run.state = zero_state(run, run.batchsize)
-    if run.changed:
-        run.best = COUNTERS["best"]
     if not run.load:
         params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes,
                              **{name: getattr(run, name) for name in INIT})

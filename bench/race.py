@@ -23,8 +23,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
-LSTM = "32/256/25", "16/32/25", "64/128/25", "32/128/50", "64/256/50"   # the default comes first
-SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("32/256/25/16/16/2", "16/32/25/16/16/2",
+LSTM = "64/256/25", "16/32/25", "64/128/25", "32/128/50", "64/256/50"   # the default comes first
+SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("64/256/25/16/16/2", "16/32/25/16/16/2",
                                             "16/128/25/16/16/2", "32/128/50/32/32/4")}
 PEERS = {"torch": ("torch", "peers_torch"), "jax": ("jax", "peers_jax"),    # side: (library, file)
          "article": ("numpy", "article_way")}
