@@ -141,7 +141,7 @@ def main():
                   for checks in results[side]] for t in times]
         cells.append([min(bpc for _, bpc in checks) for checks in results[side]])
         print(f"| {side} | {len(seeds)} |", *(f" {statistics.mean(c):.3f} |" for c in cells),
-              sep="", flush=True)
+              sep="", flush=True)                       # nan: before the first check
     if args.png:
         draw(results, args)
 
