@@ -156,7 +156,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the others
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the rest
     da = np.empty((S, B, 4 * H), Whh.dtype)     # a_t: the argument of the gates
     dh_next, dc = dstate["h"], dstate["c"]
     for t in reversed(range(S)):
@@ -338,7 +338,7 @@ def sample(run, stop):
 # ---- common: checkpoints ----
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
 COUNTERS = {"iter": np.int64(0), "digest": np.int64(0), "smooth": 0.0, "seconds": 0.0,
-            "best": 99.0, "best_iter": np.int64(0)}
+            "best": 99.0, "best_iter": np.int64(0)}     # saved as int64, whatever the system's int
 
 
 def save(run, paths):
@@ -598,7 +598,7 @@ def begin(given):
     run.stream = np.arange(run.batchsize)
     if run.changed or not run.load or run.batchsize != len(run.position):   # streams start afresh
         run.position = np.full(run.batchsize, len(run.ids), np.int64)
-        run.jumps = np.full_like(run.position, run.iter)        # no stream has jumped as often
+        run.jumps = np.full_like(run.position, run.iter)    # none has jumped as often: new places
         run.state = zero_state(run, run.batchsize)
     if not run.load:
         params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes,

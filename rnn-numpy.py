@@ -119,7 +119,7 @@ def backward(params, cache, dlogits, dstate):
     (M, S, B), H = dlogits.shape, Whh.shape[1]
 
     dy = dlogits.reshape(M, S * B)
-    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the others
+    dh = np.dot(dy.T, Why).reshape(S, B, H)     # through y_t; the loop adds the rest
     dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
     da = np.empty_like(dh)                      # a_t: the argument of tanh
     dh_next = dstate["h"]
@@ -300,7 +300,7 @@ def sample(run, stop):
 # ---- common: checkpoints ----
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
 COUNTERS = {"iter": np.int64(0), "digest": np.int64(0), "smooth": 0.0, "seconds": 0.0,
-            "best": 99.0, "best_iter": np.int64(0)}
+            "best": 99.0, "best_iter": np.int64(0)}     # saved as int64, whatever the system's int
 
 
 def save(run, paths):
@@ -560,7 +560,7 @@ def begin(given):
     run.stream = np.arange(run.batchsize)
     if run.changed or not run.load or run.batchsize != len(run.position):   # streams start afresh
         run.position = np.full(run.batchsize, len(run.ids), np.int64)
-        run.jumps = np.full_like(run.position, run.iter)        # no stream has jumped as often
+        run.jumps = np.full_like(run.position, run.iter)    # none has jumped as often: new places
         run.state = zero_state(run, run.batchsize)
     if not run.load:
         params = init_params(generator(run.seed, 0), len(run.vocab), run.init, *run.sizes,

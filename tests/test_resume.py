@@ -70,6 +70,10 @@ def test_what_a_checkpoint_holds(script):
     assert {name: p[name] for name in expected} == expected
     assert p["smooth"] > 0 and p["seconds"] > 0 and 0 < p["best"] < 10 and (p["jumps"] == 1).all()
     assert names(script.folder) == {"text.txt", "a.npz", "a.best.npz"}
+    run = script.loaded()
+    run.iter = np.int32(run.iter)                               # as NumPy 1 has it on Windows
+    module.save(run, [script.folder / "a.npz"])
+    assert script.loaded().iter == 3
 
 
 def test_best_is_the_one_with_the_best_heldout_figure(rnn):
