@@ -93,16 +93,16 @@ def forward(params, inputs, state, reset=None):
     Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
     (S, B), (M, H) = inputs.shape, Why.shape
 
-    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
     h = np.empty((S + 1, B, H), Whh.dtype)          # h[t + 1] is h_t, h[0] the incoming state
     h[0] = state["h"]
-    WhhT = Whh.T.copy()                             # a copy is faster in products than a view
+    WxhT, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()  # copies are faster than views
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
-        recurrent = np.dot(h[t], WhhT)
+        a = np.dot(h[t], WhhT)
         if reset is not None:                       # h[t] stays as it is: y needs it
-            recurrent *= keep[t]
-        np.tanh(Wx[t] + recurrent, out=h[t + 1])
+            a *= keep[t]
+        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row; bh is in it
+        np.tanh(a, out=h[t + 1])
 
     y = np.dot(Why, h[1:].reshape(S * B, H).T) + by
     return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
@@ -128,11 +128,11 @@ def backward(params, cache, dlogits, dstate):
         dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 
     da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
-    da = da.reshape(S * B, -1)
-    return {"Wxh": one_hot_product(da, inputs, M),
+    dWxh = one_hot_product(da.reshape(S * B, -1), inputs, M)
+    return {"Wxh": dWxh,
             "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
             "Why": np.dot(dy, h[1:].reshape(S * B, H)),
-            "bh": da.sum(axis=0)[:, None],
+            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
             "by": dy.sum(axis=1, keepdims=True)}, {"h": dh_next}
 
 

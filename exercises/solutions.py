@@ -97,12 +97,14 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -    h[0] = state["h"]
 +    h[0], steps = state["h"], []
 
--        recurrent = np.dot(h[t], WhhT)
+-        a = np.dot(h[t], WhhT)
 -        if reset is not None:                       # h[t] stays as it is: y needs it
--            recurrent *= keep[t]
--        np.tanh(Wx[t] + recurrent, out=h[t + 1])
+-            a *= keep[t]
+-        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row; bh is in it
+-        np.tanh(a, out=h[t + 1])
 +        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] stays as it is: y needs it
-+        h[t + 1], cell_back = gru_cell(Wx[t], np.dot(h_, WhhT), h_)
++        a = WxhT.take(inputs[t], axis=0)            # the one-hot x_t picks a row; bh is in it
++        h[t + 1], cell_back = gru_cell(a, np.dot(h_, WhhT), h_)
 +        steps.append(cell_back)
 
 -    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
@@ -123,12 +125,10 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +            dh_next *= keep[t]
 
 -    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
--    da = da.reshape(S * B, -1)
 +    h_ = h[:S] if keep is None else h[:S] * keep
-+    da, du = da.reshape(S * B, -1), du.reshape(S * B, -1)
 
 -            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
-+            "Whh": np.dot(du.T, h_.reshape(S * B, H)),
++            "Whh": np.dot(du.reshape(S * B, -1).T, h_.reshape(S * B, H)),
 '''
 
 SOLUTIONS["norm"] = "rnn-numpy.py", '''\
@@ -173,14 +173,15 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    Wxh, Whh, Why, gain, bh, by = (
 +        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
 
--    Wx = np.take((Wxh + bh).T.copy(), inputs, axis=0)   # Wxh x_t + bh: x_t picks a column
-+    Wx = np.take(Wxh.T.copy(), inputs, axis=0)      # Wxh x_t: x_t picks a column
-
 -    h[0] = state["h"]
+-    WxhT, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()  # copies are faster than views
 +    h[0], n, steps = state["h"], np.empty((S, B, H), Whh.dtype), []
++    WxhT, WhhT = Wxh.T.copy(), Whh.T.copy()         # copies are faster than views
 
--        np.tanh(Wx[t] + recurrent, out=h[t + 1])
-+        n[t], normalize_back = normalize(Wx[t] + recurrent)
+-        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row; bh is in it
+-        np.tanh(a, out=h[t + 1])
++        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row
++        n[t], normalize_back = normalize(a)
 +        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
 +        steps.append(normalize_back)
 
@@ -199,10 +200,10 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
 +        da[t] = steps[t](dz[t] * gain.T)
 
--    da = da.reshape(S * B, -1)
-+    da, dz, n = (value.reshape(S * B, H) for value in (da, dz, n))
++    dz, n = dz.reshape(S * B, H), n.reshape(S * B, H)
+     dWxh = one_hot_product(da.reshape(S * B, -1), inputs, M)
 
--            "bh": da.sum(axis=0)[:, None],
+-            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
 +            "gain": (dz * n).sum(axis=0)[:, None],
 +            "bh": dz.sum(axis=0)[:, None],
 '''

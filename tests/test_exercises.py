@@ -59,7 +59,7 @@ MISTAKES = [
     ("cell", "return o * c, s", "return o * s, s", "forward, one step: .* h_t = o tanh"),
     ("cell", " * (1 - c * c) + dc", " + dc", "backward, one step: WRONG: gradient of Wxh"),
     ("cell", ", ds * f\n", ", ds\n", "backward, one step: .* of the incoming c"),
-    ("cell", "dh * c, ds", "dh * s, ds", "gradient of Wxh.* numbers .* all in the rows of o$"),
+    ("cell", "dh * c *", "dh * s *", "gradient of Wxh.* numbers .* all in the rows of o$"),
     ("cell", '"usual-lstm"', '"lstm"', "MODEL has a new name: WRONG: it is still 'lstm'"),
     ("gru", None, None, r"WRONG: param_shapes: Wxh is \(5, 7\), should be \(15, 7\)"),
     ("gru", "(1 - z) * n + z * h_", "z * n + (1 - z) * h_", r"forward, one step: .* h_t = \(1"),

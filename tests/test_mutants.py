@@ -25,7 +25,8 @@ EQUIVALENT = [                      # what may survive: functions, what their li
     ("backward", ["interface_shapes(R", "interface_shapes(W"], "only numbers of rows are used"),
     ("backward", ["Whxi.dtype"], "both have one type"),
     ("backward", ["H = (dlogits.shape, Whh.shape[0]"], "Whh of the RNN is square"),
-    ("backward", ["reshape(S * B, -2)"], "NumPy takes any negative number for -1"),
+    ("backward lstm_cell", ["reshape(S * B, -2)", "4, -2"], "NumPy takes any negative for -1"),
+    ("lstm_cell", ["len(c_)"], "as many rows as in a"),
     ("clip", ["else 2", "else 0"], "the norm is 0, and so are all numbers")]
 
 
