@@ -151,7 +151,7 @@ def lstm_cell(a, c_):
     c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
     and back, which turns the gradients of h and c into those of a and c_.
     """
-    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H): 8 % faster than slices
+    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H): up to 9 % faster
     i, o, f = iof = sigmoid(a[:3])
     g = np.tanh(a[3])
     c = np.tanh(g * i + f * c_)
@@ -248,9 +248,8 @@ def content(M, q):
 
 def sum_outer(x, y):
     """sum over k of x[k] y[k]^T: (B, K, N), (B, K, W) -> (B, N, W)."""
-    if x.shape[1] == 1:                 # a matmul over one k takes 3 to 10 times as long
-        return outer(x[:, 0], y[:, 0])
-    return np.matmul(x.swapaxes(1, 2), y)
+    # a matmul over one k takes 2 to 4 times as long as outer
+    return outer(x[:, 0], y[:, 0]) if x.shape[1] == 1 else np.matmul(x.swapaxes(1, 2), y)
 
 
 def outer(x, y):
