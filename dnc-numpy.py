@@ -661,9 +661,9 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
-COUNTERS = {"iter": np.int64(0), "digest": np.int64(0), "smooth": 0.0, "seconds": 0.0,
-            "best": 99.0, "best_iter": np.int64(0)}     # saved as int64, whatever the system's int
+COUNTERS = {name: (type(first), 0, first, "") for name, first in {      # as FLAGS, of load alone
+    "iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}.items()}
+SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset", *COUNTERS)
 
 
 def save(run, paths):
@@ -673,8 +673,7 @@ def save(run, paths):
              position=run.position, jumps=run.jumps, **run.params,
              **{"adagrad_" + name: value for name, value in run.mem.items()},
              **{"state_" + name: value for name, value in run.state.items()},
-             **{name: getattr(run, name) for name in SAVED},
-             **{name: type(first)(getattr(run, name)) for name, first in COUNTERS.items()})
+             **{name: getattr(run, name) for name in SAVED})
     for path in paths:
         temporary = f"{path}.{os.urandom(4).hex()}.tmp"     # two runs may save to one path
         try:
@@ -710,12 +709,11 @@ def load(path):
             arrays = {m.filename[:-4]: read_array(archive.read(m)) for m in members}
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
-        run = argparse.Namespace(**parse([f"--{name}={arrays[name]}" for name in SAVED]))
+        run = argparse.Namespace(**parse(
+            [f"--{name}={arrays[name]}" for name in SAVED], {**FLAGS, **COUNTERS}))
         run.sizes = tuple(getattr(run, name) for name in SIZES)
         run.dtype = np.dtype(np.float64 if arrays["by"].dtype == np.float64 else np.float32)
-        run.vocab = list(map(chr, arrays["vocabulary"].tolist()))
-        if len(set(run.vocab)) < len(run.vocab):
-            raise ValueError("a character is twice in its vocabulary")
+        run.vocab = sorted(set(map(chr, arrays["vocabulary"].tolist())))
 
         def checked(name, shape, dtype=run.dtype, low=0):
             """An array, if it is as save writes it."""
@@ -731,8 +729,6 @@ def load(path):
         run.state = {name: checked("state_" + name, shape, low=-1)
                      for name, shape in state_shapes(B, *run.sizes).items()}
         run.position, run.jumps = (checked(name, (B,), np.int64) for name in ("position", "jumps"))
-        for name, first in COUNTERS.items():
-            setattr(run, name, checked(name, (), type(first)).item())
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
         raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
@@ -859,8 +855,8 @@ FLAGS = {                                       # name: (type, smallest value, d
     "fname": (str, "", None, "append the figures of the log to this file, tab-separated")}
 
 
-def parse(argv):
-    """The flags that are given, by name."""
+def parse(argv, flags=None):
+    """The flags that are given, by name; flags: a table as FLAGS."""
     def error(message):
         raise Failure(f"{message} (see --help; a text is named by --data FILE)")
     p = argparse.ArgumentParser(
@@ -868,11 +864,11 @@ def parse(argv):
         argument_default=argparse.SUPPRESS, epilog="Ctrl-C ends the iteration, saves, and stops.")
     p.error = error
     p.add_argument("--fp64", action="store_true", help="compute in double precision")
-    for name, (kind, _, default, meaning) in FLAGS.items():
+    for name, (kind, _, default, meaning) in (flags or FLAGS).items():
         shown = f" (default: {default})" if default not in (None, "", STORY) else ""
         p.add_argument("--" + name, type=kind, metavar=kind.__name__.upper(), help=meaning + shown)
     given = vars(p.parse_args(argv))
-    for name, (kind, low, *_) in FLAGS.items():
+    for name, (kind, low, *_) in (flags or FLAGS).items():
         limit = {int: 2**62, float: math.inf}.get(kind)
         if limit and not low <= given.get(name, low) < limit:       # nan is not
             error(f"--{name} {given[name]} is out of range: at least {low}, below {limit}")
@@ -881,7 +877,7 @@ def parse(argv):
 
 def begin(given):
     """The run that the flags ask for, fresh or loaded, with its text."""
-    run = argparse.Namespace(**{name: flag[2] for name, flag in FLAGS.items()}, **COUNTERS)
+    run = argparse.Namespace(**{name: flag[2] for name, flag in {**FLAGS, **COUNTERS}.items()})
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])))
@@ -909,7 +905,7 @@ def begin(given):
                           f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
         before, run.digest = run.digest, zlib.crc32(run.ids)
         if run.load and run.digest != before:
-            run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
+            run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"][2]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
