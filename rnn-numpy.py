@@ -368,7 +368,8 @@ def load(path):
         run.position, run.jumps = (checked(name, (B,), np.int64) for name in ("position", "jumps"))
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
-        raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
+        raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__} "
+                      "(--load and --save need another name)")
 
 
 # ---- common: training ----
@@ -379,12 +380,10 @@ def signals_caught():
         signal.signal(number, lambda *_: os._exit(128 + number))
         stop.signal = number
     stop.signal = 0                                     # none yet
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with contextlib.ExitStack() as before:              # a notebook goes on after the script
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before.callback(signal.signal, number, signal.signal(number, stop))
         yield stop
-    finally:                                            # a notebook goes on after the script
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def iterate(run, gradients):
@@ -569,9 +568,8 @@ def begin(given):
 def check_memory(run):
     """Refuse sizes whose parameters and one window are larger than the machine's memory."""
     M, rows = len(run.vocab), max(run.batchsize * run.seqlength, 64 * 25)       # or those of score
-    params = sum(map(math.prod, param_shapes(M, *run.sizes).values()))
-    state = sum(map(math.prod, state_shapes(1, *run.sizes).values()))
-    need = run.dtype.itemsize * (4 * params + rows * (3 * M + 5 * state))
+    shapes = param_shapes(M, *run.sizes) | state_shapes(rows, *run.sizes) | {"y": (M, rows)}
+    need = 4 * run.dtype.itemsize * sum(map(math.prod, shapes.values()))    # gradients, caches, too
     with contextlib.suppress(AttributeError, OSError, ValueError):  # not all systems tell
         if need > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
             raise Failure(f"this takes about {need:,} bytes of memory; there are {memory:,}")
@@ -583,12 +581,10 @@ def check_targets(run):
     run.targets = [best, run.save] if run.save and run.iters else []
     own = run.load and os.path.realpath(run.load) in map(os.path.realpath, run.targets)
     for path in filter(os.path.lexists, run.targets):
-        try:
-            if run.changed or not own or not os.path.isfile(path):
-                raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}")
-            load(path)                                  # or is it a text, or another model's?
-        except Failure as e:
-            raise Failure(f"{e.args[0]}: continue it by --load {path}, or give --save another name")
+        if run.changed or not own or not os.path.isfile(path):
+            raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
+                          f"continue it by --load {path}, or give --save another name")
+        load(path)                                      # or is it a text, or another model's?
     try:
         for path in run.targets:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
