@@ -43,7 +43,6 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 import zlib
 
 # One BLAS thread: sharing products as small as these costs more than it gains. NumPy reads these
@@ -363,25 +362,21 @@ def save(run, paths):
             raise Failure(f"cannot save {path}: {e.strerror}", 1)
 
 
-def read_array(data):
-    """The array in the bytes of an .npy file. np.load would allocate what its header claims."""
-    file = io.BytesIO(data)
-    np.lib.format.read_magic(file)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    array = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
-    return array.copy()                                 # frombuffer takes no objects: no pickles
-
-
 def load(path):
     """The run that save wrote. A hostile file runs no code, and takes no memory beyond its size."""
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), np.lib.npyio.NpzFile(path) as archive:      # no pickles
             warnings.simplefilter("error")              # NumPy only warns of headers it has mended
-            members = archive.infolist()
-            size = sum(m.file_size for m in members)
-            if size > os.path.getsize(path) or any(m.compress_type for m in members):
+            size, members = os.path.getsize(path), archive.zip.infolist()
+            if sum(m.file_size for m in members) > size or any(m.compress_type for m in members):
                 raise ValueError("it is compressed")
-            arrays = {m.filename[:-4]: read_array(archive.read(m)) for m in members}
+            for m in members:                           # NumPy would allocate what a header claims
+                with archive.zip.open(m) as file:
+                    np.lib.format.read_magic(file)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                    if math.prod(shape) * dtype.itemsize > size:
+                        raise ValueError(f"{m.filename} is cut")
+            arrays = dict(archive)
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
         run = argparse.Namespace(**parse(
