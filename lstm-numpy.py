@@ -197,8 +197,7 @@ def random_weights(rng, shapes, init):
 def cross_entropy(logits, targets):
     """-log softmax(logits)[target], in nats (S, B), and the gradient of their sum (M, S, B)."""
     M, S, B = logits.shape
-    z = logits.reshape(M, S * B)
-    z = z - z.max(axis=0)                       # softmax stays the same, and exp cannot overflow
+    z = (logits - logits.max(axis=0)).reshape(M, S * B)     # the same softmax; exp cannot overflow
     at_target = targets.ravel(), np.arange(S * B)
     nats = -z[at_target]
     np.exp(z, out=z)
@@ -260,8 +259,7 @@ def read_text(path, encoding, flag):
 def encode(text, vocab, name):
     """Characters to their numbers in vocab, in the smallest unsigned type."""
     number = {c: k for k, c in enumerate(vocab)}
-    lacking = sorted(set(text) - number.keys())
-    if lacking:
+    if lacking := sorted(set(text) - number.keys()):
         shown = " ".join(map(ascii, lacking[:20]))
         raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: {shown}")
     return np.fromiter(map(number.get, text), np.min_scalar_type(len(vocab) - 1), len(text))
@@ -273,11 +271,9 @@ def generator(seed, *key):
 
 
 def next_window(run):
-    """The next S characters of each stream and those that follow them: (S, B) each.
-
-    A stream without a whole window left jumps to a random place. There, and at each 80th window of
-    the text, it starts from zero state, as samples and held-out segments do.
-    """
+    """The next S characters of each stream and those that follow them: (S, B) each. A stream
+    without a whole window left jumps to a random place. There, and at each 80th window of the text,
+    it starts from zero state, as samples and held-out segments do."""
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
     jump = run.position >= last
     for b in np.flatnonzero(jump):
@@ -563,18 +559,17 @@ def begin(given):
     if run.val > 1 or run.val == 1 and (run.iters or not run.load):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
 
-    run.ids, run.tail, run.changed = np.zeros(0, np.uint8), 0, ""
-    if not run.load or run.iters or "data" in given:
-        text = read_text(run.data, run.encoding, "--data FILE")
-        run.vocab = run.vocab if run.load else sorted(set(text))
-        run.ids = encode(text, run.vocab, run.data)
-        run.tail = len(run.ids) - round(run.val * len(run.ids))
-        if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
-            raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
-                          f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
-        before, run.digest = run.digest, zlib.crc32(run.ids)
-        if run.load and run.digest != before:
-            run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"][2]
+    needed = not run.load or run.iters or "data" in given           # not by a sample
+    text = read_text(run.data, run.encoding, "--data FILE") if needed else ""
+    run.vocab = run.vocab if run.load else sorted(set(text))
+    run.ids = encode(text, run.vocab, run.data)
+    run.tail = len(run.ids) - round(run.val * len(run.ids))
+    if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
+        raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
+                      f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
+    before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
+    if run.load and run.digest != before:
+        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"][2]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
