@@ -288,8 +288,7 @@ def next_window(run):
 # ---- common: scoring and sampling ----
 def zero_state(run, B):
     """The state of B streams that have read nothing."""
-    return {name: np.zeros(shape, run.dtype)
-            for name, shape in state_shapes(B, *run.sizes).items()}
+    return {name: np.zeros(shape, run.dtype) for name, shape in state_shapes(B, *run.sizes).items()}
 
 
 def score(run, stop):
@@ -400,19 +399,6 @@ def load(path):
 
 
 # ---- common: training ----
-@contextlib.contextmanager
-def signals_caught():
-    """Ctrl-C and SIGTERM: the first lets the iteration end and be saved, a second ends at once."""
-    def stop(number, frame):
-        signal.signal(number, lambda *_: os._exit(128 + number))
-        stop.signal = number
-    stop.signal = 0                                     # none yet
-    with contextlib.ExitStack() as before:              # a notebook goes on after the script
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before.callback(signal.signal, number, signal.signal(number, stop))
-        yield stop
-
-
 def iterate(run, gradients):
     """One iteration: the gradients of one window, and Adagrad. Returns the window's BPC."""
     inputs, targets = next_window(run)
@@ -459,8 +445,7 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
             say(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s")
         if check and not stop.signal:
             heldout = report(run, stop)
-        better = heldout < run.best                     # nan is not
-        if better:
+        if better := heldout < run.best:                # nan is not
             run.best, run.best_iter = heldout, run.iter
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
@@ -624,8 +609,16 @@ def main(argv=None, train=train):
     """Run the command line; returns the exit status."""
     if hasattr(sys.stdout, "reconfigure"):              # a closed one, or a notebook's, has none
         sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
+
+    def stop(number, frame):
+        """A first Ctrl-C or SIGTERM lets the iteration end and be saved, a second ends at once."""
+        signal.signal(number, lambda *_: os._exit(128 + number))
+        stop.signal = number
+    stop.signal = 0                                     # none yet
     try:
-        with signals_caught() as stop, np.errstate(all="ignore"):   # iterate looks at the numbers
+        with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
+            for number in (signal.SIGINT, signal.SIGTERM):      # put back: a notebook goes on
+                after.callback(signal.signal, number, signal.signal(number, stop))
             run = begin(parse(argv))
             if run.iters == 0:
                 report(run, stop, run.prime)
