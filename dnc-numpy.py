@@ -654,8 +654,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-COUNTERS = {name: (type(first), 0, first, "") for name, first in {      # as FLAGS, of load alone
-    "iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}.items()}
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset", *COUNTERS)
 
 
@@ -697,8 +696,8 @@ def load(path):
             arrays = dict(archive)
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
-        run = argparse.Namespace(**parse(
-            [f"--{name}={arrays[name]}" for name in SAVED], {**FLAGS, **COUNTERS}))
+        flags = FLAGS | {name: (type(first), 0, first, "") for name, first in COUNTERS.items()}
+        run = argparse.Namespace(**parse([f"--{name}={arrays[name]}" for name in SAVED], flags))
         run.sizes = tuple(getattr(run, name) for name in SIZES)
         run.dtype = np.dtype(np.float64 if arrays["by"].dtype == np.float64 else np.float32)
         run.vocab = sorted(set(map(chr, arrays["vocabulary"].tolist())))
@@ -720,7 +719,7 @@ def load(path):
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
         raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__} "
-                      "(--load and --save need another name)")
+                      "(give --load or --save another name)")
 
 
 # ---- common: training ----
@@ -850,7 +849,7 @@ def parse(argv, flags=None):
 
 def begin(given):
     """The run that the flags ask for, fresh or loaded, with its text."""
-    run = argparse.Namespace(**{name: flag[2] for name, flag in {**FLAGS, **COUNTERS}.items()})
+    run = argparse.Namespace(**{name: flag[2] for name, flag in FLAGS.items()}, **COUNTERS)
     run.dtype = np.dtype(np.float64 if "fp64" in given else np.float32)
     if "load" in given:
         vars(run).update(vars(load(given["load"])))
@@ -877,7 +876,7 @@ def begin(given):
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
     if run.load and run.digest != before:
-        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"][2]
+        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
