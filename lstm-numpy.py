@@ -34,6 +34,7 @@ is a row, h_t (B, H), so that all steps of a window, (S, B, H), are one matrix o
 import argparse
 import codecs
 import contextlib
+import io
 import math
 import os
 import re
@@ -335,16 +336,17 @@ SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset",
 
 def save(run, paths):
     """Write a checkpoint (.npz). Whatever happens, each path has a whole one, old or new."""
-    arrays = {"model": MODEL, "vocabulary": [ord(c) for c in run.vocab],
-              "position": run.position, "jumps": run.jumps, **run.params,
-              **{"adagrad_" + name: value for name, value in run.mem.items()},
-              **{"state_" + name: value for name, value in run.state.items()},
-              **{name: getattr(run, name) for name in SAVED}}
+    archive = io.BytesIO()                              # savez into a full disk prints a traceback
+    np.savez(archive, model=MODEL, vocabulary=[ord(c) for c in run.vocab],
+             position=run.position, jumps=run.jumps, **run.params,
+             **{"adagrad_" + name: value for name, value in run.mem.items()},
+             **{"state_" + name: value for name, value in run.state.items()},
+             **{name: getattr(run, name) for name in SAVED})
     for path in paths:
         temporary = f"{path}.{os.urandom(4).hex()}.tmp"     # two runs may save to one path
         try:
             with open(temporary, "xb") as file:
-                np.savez(file, **arrays)
+                file.write(archive.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
