@@ -661,7 +661,7 @@ SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset",
 
 def save(run, paths):
     """Write a checkpoint (.npz). Whatever happens, each path has a whole one, old or new."""
-    archive = io.BytesIO()                              # savez into a full disk prints a traceback
+    archive = io.BytesIO()      # NumPy 1.26 has a traceback for savez straight into a full disk
     np.savez(archive, model=MODEL, vocabulary=[ord(c) for c in run.vocab],
              position=run.position, jumps=run.jumps, **run.params,
              **{"adagrad_" + name: value for name, value in run.mem.items()},
