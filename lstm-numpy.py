@@ -43,7 +43,6 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 import zlib
 
 # One BLAS thread: sharing products as small as these costs more than it gains. NumPy reads these
@@ -198,8 +197,7 @@ def random_weights(rng, shapes, init):
 def cross_entropy(logits, targets):
     """-log softmax(logits)[target], in nats (S, B), and the gradient of their sum (M, S, B)."""
     M, S, B = logits.shape
-    z = logits.reshape(M, S * B)
-    z = z - z.max(axis=0)                       # softmax stays the same, and exp cannot overflow
+    z = (logits - logits.max(axis=0)).reshape(M, S * B)     # the same softmax; exp cannot overflow
     at_target = targets.ravel(), np.arange(S * B)
     nats = -z[at_target]
     np.exp(z, out=z)
@@ -261,8 +259,7 @@ def read_text(path, encoding, flag):
 def encode(text, vocab, name):
     """Characters to their numbers in vocab, in the smallest unsigned type."""
     number = {c: k for k, c in enumerate(vocab)}
-    lacking = sorted(set(text) - number.keys())
-    if lacking:
+    if lacking := sorted(set(text) - number.keys()):
         shown = " ".join(map(ascii, lacking[:20]))
         raise Failure(f"{name}: {len(lacking)} characters are not in the vocabulary: {shown}")
     return np.fromiter(map(number.get, text), np.min_scalar_type(len(vocab) - 1), len(text))
@@ -274,11 +271,9 @@ def generator(seed, *key):
 
 
 def next_window(run):
-    """The next S characters of each stream and those that follow them: (S, B) each.
-
-    A stream without a whole window left jumps to a random place. There, and at each 80th window of
-    the text, it starts from zero state, as samples and held-out segments do.
-    """
+    """The next S characters of each stream and those that follow them: (S, B) each. A stream
+    without a whole window left jumps to a random place. There, and at each 80th window of the text,
+    it starts from zero state, as samples and held-out segments do."""
     S, last = run.seqlength, run.tail - run.seqlength       # what begins at tail is held out
     jump = run.position >= last
     for b in np.flatnonzero(jump):
@@ -294,8 +289,7 @@ def next_window(run):
 # ---- common: scoring and sampling ----
 def zero_state(run, B):
     """The state of B streams that have read nothing."""
-    return {name: np.zeros(shape, run.dtype)
-            for name, shape in state_shapes(B, *run.sizes).items()}
+    return {name: np.zeros(shape, run.dtype) for name, shape in state_shapes(B, *run.sizes).items()}
 
 
 def score(run, stop):
@@ -336,20 +330,18 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset")     # of the flags
-COUNTERS = {"iter": np.int64(0), "digest": np.int64(0), "smooth": 0.0, "seconds": 0.0,
-            "best": 99.0, "best_iter": np.int64(0)}     # saved as int64, whatever the system's int
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
+SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset", *COUNTERS)
 
 
 def save(run, paths):
     """Write a checkpoint (.npz). Whatever happens, each path has a whole one, old or new."""
-    archive = io.BytesIO()
+    archive = io.BytesIO()      # NumPy 1.26 has a traceback for savez straight into a full disk
     np.savez(archive, model=MODEL, vocabulary=[ord(c) for c in run.vocab],
              position=run.position, jumps=run.jumps, **run.params,
              **{"adagrad_" + name: value for name, value in run.mem.items()},
              **{"state_" + name: value for name, value in run.state.items()},
-             **{name: getattr(run, name) for name in SAVED},
-             **{name: type(first)(getattr(run, name)) for name, first in COUNTERS.items()})
+             **{name: getattr(run, name) for name in SAVED})
     for path in paths:
         temporary = f"{path}.{os.urandom(4).hex()}.tmp"     # two runs may save to one path
         try:
@@ -364,33 +356,28 @@ def save(run, paths):
             raise Failure(f"cannot save {path}: {e.strerror}", 1)
 
 
-def read_array(data):
-    """The array in the bytes of an .npy file. np.load would allocate what its header claims."""
-    file = io.BytesIO(data)
-    np.lib.format.read_magic(file)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    array = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
-    return array.copy()                                 # frombuffer takes no objects: no pickles
-
-
 def load(path):
     """The run that save wrote. A hostile file runs no code, and takes no memory beyond its size."""
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), np.lib.npyio.NpzFile(path) as archive:      # no pickles
             warnings.simplefilter("error")              # NumPy only warns of headers it has mended
-            members = archive.infolist()
-            size = sum(m.file_size for m in members)
-            if size > os.path.getsize(path) or any(m.compress_type for m in members):
+            size, members = os.path.getsize(path), archive.zip.infolist()
+            if sum(m.file_size for m in members) > size or any(m.compress_type for m in members):
                 raise ValueError("it is compressed")
-            arrays = {m.filename[:-4]: read_array(archive.read(m)) for m in members}
+            for m in members:                           # NumPy would allocate what a header claims
+                with archive.zip.open(m) as file:
+                    np.lib.format.read_magic(file)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                    if math.prod(shape) * dtype.itemsize > size:
+                        raise ValueError(f"{m.filename} is cut")
+            arrays = dict(archive)
         if str(arrays.get("model")) != MODEL:
             raise ValueError(f"{MODEL}-numpy.py did not save it")
-        run = argparse.Namespace(**parse([f"--{name}={arrays[name]}" for name in SAVED]))
+        flags = FLAGS | {name: (type(first), 0, first, "") for name, first in COUNTERS.items()}
+        run = argparse.Namespace(**parse([f"--{name}={arrays[name]}" for name in SAVED], flags))
         run.sizes = tuple(getattr(run, name) for name in SIZES)
         run.dtype = np.dtype(np.float64 if arrays["by"].dtype == np.float64 else np.float32)
-        run.vocab = list(map(chr, arrays["vocabulary"].tolist()))
-        if len(set(run.vocab)) < len(run.vocab):
-            raise ValueError("a character is twice in its vocabulary")
+        run.vocab = sorted(set(map(chr, arrays["vocabulary"].tolist())))
 
         def checked(name, shape, dtype=run.dtype, low=0):
             """An array, if it is as save writes it."""
@@ -406,29 +393,13 @@ def load(path):
         run.state = {name: checked("state_" + name, shape, low=-1)
                      for name, shape in state_shapes(B, *run.sizes).items()}
         run.position, run.jumps = (checked(name, (B,), np.int64) for name in ("position", "jumps"))
-        for name, first in COUNTERS.items():
-            setattr(run, name, checked(name, (), type(first)).item())
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
-        raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__}")
+        raise Failure(f"{path} is not a usable checkpoint: {str(e) or type(e).__name__} "
+                      "(give --load or --save another name)")
 
 
 # ---- common: training ----
-@contextlib.contextmanager
-def signals_caught():
-    """Ctrl-C and SIGTERM: the first lets the iteration end and be saved, a second ends at once."""
-    def stop(number, frame):
-        signal.signal(number, lambda *_: os._exit(128 + number))
-        stop.signal = number
-    stop.signal = 0                                     # none yet
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:                                            # a notebook goes on after the script
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def iterate(run, gradients):
     """One iteration: the gradients of one window, and Adagrad. Returns the window's BPC."""
     inputs, targets = next_window(run)
@@ -475,8 +446,7 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
             say(f"0: {run.seconds:.3f} s, iter {run.iter}, {smooth:.4f} BPC, {speed:.2f} char/s")
         if check and not stop.signal:
             heldout = report(run, stop)
-        better = heldout < run.best                     # nan is not
-        if better:
+        if better := heldout < run.best:                # nan is not
             run.best, run.best_iter = heldout, run.iter
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
@@ -534,8 +504,8 @@ FLAGS = {                                       # name: (type, smallest value, d
     "fname": (str, "", None, "append the figures of the log to this file, tab-separated")}
 
 
-def parse(argv):
-    """The flags that are given, by name."""
+def parse(argv, flags=None):
+    """The flags that are given, by name; flags: a table as FLAGS."""
     def error(message):
         raise Failure(f"{message} (see --help; a text is named by --data FILE)")
     p = argparse.ArgumentParser(
@@ -543,11 +513,11 @@ def parse(argv):
         argument_default=argparse.SUPPRESS, epilog="Ctrl-C ends the iteration, saves, and stops.")
     p.error = error
     p.add_argument("--fp64", action="store_true", help="compute in double precision")
-    for name, (kind, _, default, meaning) in FLAGS.items():
+    for name, (kind, _, default, meaning) in (flags or FLAGS).items():
         shown = f" (default: {default})" if default not in (None, "", STORY) else ""
         p.add_argument("--" + name, type=kind, metavar=kind.__name__.upper(), help=meaning + shown)
     given = vars(p.parse_args(argv))
-    for name, (kind, low, *_) in FLAGS.items():
+    for name, (kind, low, *_) in (flags or FLAGS).items():
         limit = {int: 2**62, float: math.inf}.get(kind)
         if limit and not low <= given.get(name, low) < limit:       # nan is not
             error(f"--{name} {given[name]} is out of range: at least {low}, below {limit}")
@@ -573,18 +543,17 @@ def begin(given):
     if run.val > 1 or run.val == 1 and (run.iters or not run.load):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
 
-    run.ids, run.tail, run.changed = np.zeros(0, np.uint8), 0, ""
-    if not run.load or run.iters or "data" in given:
-        text = read_text(run.data, run.encoding, "--data FILE")
-        run.vocab = run.vocab if run.load else sorted(set(text))
-        run.ids = encode(text, run.vocab, run.data)
-        run.tail = len(run.ids) - round(run.val * len(run.ids))
-        if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
-            raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
-                          f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
-        before, run.digest = run.digest, zlib.crc32(run.ids)
-        if run.load and run.digest != before:
-            run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
+    needed = not run.load or run.iters or "data" in given           # not by a sample
+    text = read_text(run.data, run.encoding, "--data FILE") if needed else ""
+    run.vocab = run.vocab if run.load else sorted(set(text))
+    run.ids = encode(text, run.vocab, run.data)
+    run.tail = len(run.ids) - round(run.val * len(run.ids))
+    if len(run.vocab) < 2 or run.iters and run.tail <= run.seqlength:
+        raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
+                      f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
+    before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
+    if run.load and run.digest != before:
+        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -611,9 +580,8 @@ def begin(given):
 def check_memory(run):
     """Refuse sizes whose parameters and one window are larger than the machine's memory."""
     M, rows = len(run.vocab), max(run.batchsize * run.seqlength, 64 * 25)       # or those of score
-    params = sum(map(math.prod, param_shapes(M, *run.sizes).values()))
-    state = sum(map(math.prod, state_shapes(1, *run.sizes).values()))
-    need = run.dtype.itemsize * (4 * params + rows * (3 * M + 5 * state))
+    shapes = param_shapes(M, *run.sizes) | state_shapes(rows, *run.sizes) | {"y": (M, rows)}
+    need = 4 * run.dtype.itemsize * sum(map(math.prod, shapes.values()))    # gradients, caches, too
     with contextlib.suppress(AttributeError, OSError, ValueError):  # not all systems tell
         if need > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
             raise Failure(f"this takes about {need:,} bytes of memory; there are {memory:,}")
@@ -625,12 +593,10 @@ def check_targets(run):
     run.targets = [best, run.save] if run.save and run.iters else []
     own = run.load and os.path.realpath(run.load) in map(os.path.realpath, run.targets)
     for path in filter(os.path.lexists, run.targets):
-        try:
-            if run.changed or not own or not os.path.isfile(path):
-                raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}")
-            load(path)                                  # or is it a text, or another model's?
-        except Failure as e:
-            raise Failure(f"{e.args[0]}: continue it by --load {path}, or give --save another name")
+        if run.changed or not own or not os.path.isfile(path):
+            raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
+                          f"continue it by --load {path}, or give --save another name")
+        load(path)                                      # or is it a text, or another model's?
     try:
         for path in run.targets:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
@@ -644,8 +610,16 @@ def main(argv=None, train=train):
     """Run the command line; returns the exit status."""
     if hasattr(sys.stdout, "reconfigure"):              # a closed one, or a notebook's, has none
         sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
+
+    def stop(number, frame):
+        """A first Ctrl-C or SIGTERM lets the iteration end and be saved, a second ends at once."""
+        signal.signal(number, lambda *_: os._exit(128 + number))
+        stop.signal = number
+    stop.signal = 0                                     # none yet
     try:
-        with signals_caught() as stop, np.errstate(all="ignore"):   # iterate looks at the numbers
+        with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
+            for number in (signal.SIGINT, signal.SIGTERM):      # put back: a notebook goes on
+                after.callback(signal.signal, number, signal.signal(number, stop))
             run = begin(parse(argv))
             if run.iters == 0:
                 report(run, stop, run.prime)
