@@ -434,7 +434,8 @@ def forward(params, inputs, state, reset=None):
     r = np.empty((S + 1, B, R * W), Whh.dtype)
     h[0], r[0], c, steps = state["h"], state["r"].reshape(B, R * W), state["c"], []
     memory_state = [state[name] for name in MEMORY]
-    WxhT, WhhT, WrhT = (Wxh + bh).T.copy(), Whh.T.copy(), Wrh.T.copy()  # copies beat views
+    WxhT, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()  # copies are faster than views
+    WrhT = Wrh.T.copy()
     keep = None if reset is None else (inputs != reset)[:, :, None].astype(Whh.dtype)   # 0: reset
     for t in range(S):
         a = np.dot(h[t], WhhT) + np.dot(r[t], WrhT)
@@ -483,10 +484,10 @@ def backward(params, cache, dlogits, dstate):
     before = {"h": dh_next, "c": dc, "r": dr_next, **dict(zip(MEMORY, dmemory))}
 
     da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
-    da, dxi = da.reshape(S * B, 4 * H), dxi.reshape(S * B, len(Whxi))
+    dxi = dxi.reshape(S * B, len(Whxi))
     h_, h, r_, r = (x.reshape(S * B, -1) for x in (h[:S], h[1:], r[:S], r[1:]))
     ends = np.cumsum([shape[0] for shape in shapes.values()])[:-1]
-    dWxh = one_hot_product(da, inputs, M)
+    dWxh = one_hot_product(da.reshape(S * B, -1), inputs, M)
     return {"Wxh": dWxh,
             "Whh": np.dot(da_kept.T, h_),
             "Wrh": np.dot(da_kept.T, r_),
@@ -876,7 +877,7 @@ def begin(given):
         raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
-    if run.load and run.digest != before:
+    if run.load and needed and run.digest != before:
         run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")

@@ -514,7 +514,7 @@ def begin(given):
         raise Failure(f"{run.data} is too short: {run.tail:,} characters to train on, "
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
-    if run.load and run.digest != before:
+    if run.load and needed and run.digest != before:
         run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
