@@ -18,9 +18,9 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
 FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
-LSTM = ("64/128/25", "32/128/50", "64/256/50", "16/32/25")
-SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("16/128/25/16/16/2", "32/128/50/32/32/4",
-                                            "16/32/25/16/16/2")}
+LSTM = ("64/256/25", "64/128/25", "32/128/50", "64/256/50", "16/32/25")
+SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("64/256/25/16/16/2", "16/128/25/16/16/2",
+                                            "32/128/50/32/32/4", "16/32/25/16/16/2")}
 
 
 def speed(folder, model, size, seconds):
