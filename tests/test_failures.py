@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
@@ -112,12 +113,13 @@ def test_memory_that_the_system_does_not_give(rnn):
     rnn.train("--seqlength 4000 --batchsize 1000 --iters 1", status=2, **GIBIBYTE)
 
 
-def packed(members, compression=zipfile.ZIP_STORED):
-    """An .npz of (name, bytes) pairs."""
+def packed(members, compression=zipfile.ZIP_STORED, directory=list):
+    """An .npz of (name, bytes) pairs; directory may change the list of them that it ends with."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in members:
             archive.writestr(name, data)
+        directory(archive.filelist)
     return buffer.getvalue()
 
 
@@ -146,9 +148,10 @@ class Evil:
         return os.mkdir, ("executed",)
 
 
-def but(function):
+def but(function, **packing):
     """A checkpoint whose list of (name, .npy bytes) went through a function."""
-    return lambda held: packed(function([(f"{key}.npy", npy(held[key])) for key in held]))
+    return lambda held: packed(
+        function([(f"{key}.npy", npy(held[key])) for key in held]), **packing)
 
 
 def changed(name, value):
@@ -199,6 +202,9 @@ HOSTILE = {
     "foreign": lambda held: packed([("a.npy", npy(1))]),
     "another model": changed("model", "lstm"),
     "deflated bomb": lambda held: packed([("by.npy", bytes(10**8))], zipfile.ZIP_DEFLATED),
+    "bomb of 10 bytes": lambda held: packed([("by.npy", bytes(10**8))], zipfile.ZIP_BZIP2,
+                                            lambda files: setattr(files[0], "file_size", 10)),
+    "each member twice": but(list, directory=lambda files: files.extend(files[:])),
     "pickle": changed("by", npy(np.array([Evil()], object))),
     "pickle as a member": but(lambda m: [*m, ("by.pkl", b"cos\nmkdir\n(S'executed'\ntR.")]),
     "10^12 numbers declared": changed("by", declared((10**12, 1))),
@@ -250,6 +256,14 @@ def test_hostile_checkpoint(rnn, saved, name):
     if resource and name in IN_A_PROCESS:
         rnn.run("--load b.npz --iters 0", status=2, **GIBIBYTE)
     assert names(rnn.folder) == {"a.npz", "b.npz", "text.txt"}, "code was run"
+
+
+def test_header_that_numpy_mends(rnn, saved):
+    """load makes an error of the warning by itself."""
+    saved.write_bytes(HOSTILE["header of Python 2"](rnn.saved()))
+    with warnings.catch_warnings(), pytest.raises(rnn.module.Failure):
+        warnings.simplefilter("ignore")
+        rnn.loaded()
 
 
 def everything(run):
