@@ -35,12 +35,12 @@ Graves et al., "Hybrid computing using a neural network with dynamic external me
     python dnc-numpy.py --help                        every flag
 
 The model comes first, one function per mechanism: each computes its equation and returns, beside
-the result, back, which computes the gradient; dx is the gradient of the loss with respect to x.
+the result, back, which computes the gradient; dh is the gradient of the loss with respect to h.
 After it comes what trains any such model.
 
 Shapes: B streams of text side by side (the batch), S steps in a window, H hidden units, M
-characters in the vocabulary (from content to memory, M is the memory), R read heads. The stream
-comes before H, N, R and W: h_t (B, H), M_t (B, N, W). dnc-debug.py checks the gradients.
+characters in the vocabulary (in the state and in mechanisms M is the memory), R read heads. The
+stream comes before H, N, R and W: h_t (B, H), M_t (B, N, W). dnc-debug.py checks the gradients.
 "The article" is the introduction to such scripts that was built on github.com/krocki/dnc.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
@@ -66,7 +66,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 import numpy as np
 
 # glibc returns freed memory to the system, page by page, above a threshold that grows with the
-# largest block freed. After one just below the limit it keeps all: 1.2 to 1.7 times as fast.
+# largest block freed. Freeing one of 31 MiB makes it keep all: 1.2 to 1.7 times as fast.
 np.empty(31 << 20, np.uint8)
 # ---- end of common: imports ----
 
@@ -204,26 +204,26 @@ def scale_keys(k, beta):
 
 
 def interface(xi, R, W):
-    """Interface vector xi (B, I), all that the controller tells the memory: see interface_shapes.
+    """Interface vector xi, all that the controller tells the memory: see interface_shapes.
 
     Returns the keys of the read heads (B, R, W) and the write head (B, 1, W), scaled as scale_keys
     says, write vector v and erase vector e (B, W), free gates f (B, R), allocation gate ga and
     write gate gw (B, 1), read modes pi (B, R, 3), and back.
     """
-    B, keys, vector, gates = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2     # their ends
-    s = sigmoid(xi[:, vector:gates])
+    B, k_end, v_end, s_end = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2
+    s = sigmoid(xi[:, v_end:s_end])
     e, f, ga, gw = s[:, :W], s[:, W:W + R], s[:, -2:-1], s[:, -1:]
-    beta, beta_back = oneplus(xi[:, gates:gates + R + 1])
-    k, k_back = scale_keys(xi[:, :keys].reshape(B, R + 1, W), beta)
-    pi, pi_back = softmax(xi[:, gates + R + 1:].reshape(B, R, 3))
+    beta, beta_back = oneplus(xi[:, s_end:s_end + R + 1])
+    k, k_back = scale_keys(xi[:, :k_end].reshape(B, R + 1, W), beta)
+    pi, pi_back = softmax(xi[:, s_end + R + 1:].reshape(B, R, 3))
 
     def back(dkr, dkw, dv, de, df, dga, dgw, dpi):
         dk, dbeta = k_back(np.concatenate([dkr, dkw], axis=1))
         ds = np.concatenate([de, df, dga, dgw], axis=1)
         ds *= s * (1 - s)                               # sigmoid' = sigmoid (1 - sigmoid)
-        return np.concatenate([dk.reshape(B, keys), dv, ds, beta_back(dbeta),
+        return np.concatenate([dk.reshape(B, k_end), dv, ds, beta_back(dbeta),
                                pi_back(dpi).reshape(B, 3 * R)], axis=1)
-    return k[:, :R], k[:, R:], xi[:, keys:vector], e, f, ga, gw, pi, back
+    return k[:, :R], k[:, R:], xi[:, k_end:v_end], e, f, ga, gw, pi, back
 
 
 def content(M, q):
@@ -414,7 +414,7 @@ def memory(xi, M_, u_, p_, L_, wr_, ww_):
 
 
 def keep_rows(x, keep):
-    """x (B, ...) with the streams of which keep (B, 1) is 0 set to 0."""
+    """x (B, ...), but 0 for the streams whose keep (B, 1) is 0."""
     return (x.T * keep.T).T
 
 
@@ -456,8 +456,8 @@ def forward(params, inputs, state, reset=None):
 def backward(params, cache, dlogits, dstate):
     """Back-propagation through time: the lines of forward in reverse order, each differentiated.
 
-    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
-    after the last step. Returns the gradients of the parameters and of the incoming state.
+    dh is the gradient of the loss with respect to h, and so on. dlogits: (M, S, B); dstate: those
+    of the state after the last step. Returns those of the parameters and of the incoming state.
     """
     Whh, Wrh, Why, Wry = (params[name] for name in ("Whh", "Wrh", "Why", "Wry"))
     inputs, h, r, keep, steps = cache
@@ -573,9 +573,9 @@ def read_text(path, encoding, flag):
         with open(path, encoding=encoding, newline=newline) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
-        quotes = encoding != "cp1252" and re.search(rb"[\x91-\x94]", e.object)
-        advice = ("utf-16" if e.object[:2] in (b"\xff\xfe", b"\xfe\xff") else
-                  "cp1252" if quotes else "latin-1")
+        mark = e.start == 0 and e.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        quotes = re.search(rb"[\x91-\x94]", e.object) and codecs.lookup(encoding).name != "cp1252"
+        advice = "utf-16" if mark else "cp1252" if quotes else "latin-1"
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: try --encoding {advice}")
     except (OSError, LookupError, ValueError) as e:
         raise Failure(f"cannot read {path}: {getattr(e, 'strerror', e)} ({flag} names a text)")
@@ -591,7 +591,7 @@ def encode(text, vocab, name):
 
 
 def generator(seed, *key):
-    """Random numbers for one purpose: (0,) weights, (1, stream, jump), (2, iteration) a sample."""
+    """Random numbers for (0,) weights, (1, stream, jump) its place, (2, iteration) a sample."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -618,8 +618,8 @@ def zero_state(run, B):
 
 
 def score(run, stop):
-    """Held-out bits per character (BPC), or nan if a signal comes: 64 segments, side by side from
-    zero state. With --reset all but the first are moved to begin behind a reset character."""
+    """Held-out bits per character (BPC), or nan after a signal: 64 segments, side by side from zero
+    state. With --reset all but the first are moved to begin behind a reset character."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
     if run.reset_id is not None:
         begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
@@ -655,7 +655,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 1e99, "best_iter": 0}
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset", *COUNTERS)
 
 
@@ -705,7 +705,7 @@ def load(path):
         run.vocab = sorted(set(map(chr, arrays["vocabulary"].tolist())))
 
         def checked(name, shape, dtype=run.dtype, low=0):
-            """An array, if it is as save writes it."""
+            """An array, if it is as save writes it; low: -1 where it may be negative."""
             high = 2**62 if dtype == np.int64 else np.finfo(dtype).max
             value = arrays[name]
             if (value.shape, value.dtype) != (shape, dtype) or not (
@@ -746,7 +746,7 @@ def iterate(run, gradients):
 def train(run, stop, gradients=gradients, save=save, agree=tuple):
     """Train until --iters, --timelimit or a signal ends it; report, check and save on the way.
     parallel/train.py replaces gradients, save and agree."""
-    begin = time.perf_counter() - run.seconds           # those of the loaded run count, too
+    zero = time.perf_counter() - run.seconds            # those of the loaded run count, too
     end, last = time.perf_counter() + (run.timelimit or math.inf), run.iter + run.iters
     spent, spent_iter, done = 0.0, run.iter, False      # on training, since the line before
     log(run, f"# {MODEL}", *(f"{name}={getattr(run, name)!r}" for name in SAVED),
@@ -755,11 +755,11 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         start = time.perf_counter()
         bpc = iterate(run, gradients)
         now = time.perf_counter()
-        spent, run.seconds = spent + now - start, now - begin
+        spent, run.seconds = spent + now - start, now - zero
         run.smooth += 0.001 * (bpc - run.smooth)        # a running average from 0 on,
         smooth = run.smooth / (1 - 0.999 ** run.iter)   # corrected for its start
 
-        wish, late = agree((stop.signal, now >= end))
+        wish, late = agree((stop.signal, now >= end))   # parallel/train.py: of any worker
         stop.signal = wish or stop.signal               # one that has just come waits its turn
         done = bool(wish or late or run.iter >= last)
         progress = done or run.iter == 1 or run.iter % run.print_interval == 0
@@ -776,7 +776,7 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
         if run.targets and (check or done):
-            run.seconds = time.perf_counter() - begin
+            run.seconds = time.perf_counter() - zero
             save(run, run.targets[not better:])         # the best comes first
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}" +
@@ -860,7 +860,9 @@ def begin(given):
         free = {"reset": not run.reset, "seed": score_only, "locations": score_only}
         for name in (*SIZES, *INIT, "init", "fp64", "reset", "seed"):
             if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
-                raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
+                raise Failure(f"--{name} {given[name]}: {given['load']} has its own, which stays")
+        if given.get("val", run.val) != run.val:        # the best is of another held-out text
+            run.best = COUNTERS["best"]
     vars(run).update(given)
     run.sizes = tuple(getattr(run, name) for name in SIZES)
     if run.iters is None:
@@ -922,10 +924,15 @@ def check_targets(run):
             raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
                           f"continue it by --load {path}, or give --save another name")
         load(path)                                      # or is it a text, or another model's?
+    if run.targets and not own:                         # they will not have the loaded best
+        run.best = COUNTERS["best"]
     try:
         for path in run.targets:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
         if path := run.fname:
+            others = map(os.path.realpath, (run.data, run.load or run.data, *run.targets))
+            if os.path.realpath(path) in others:
+                raise Failure(f"--fname {path} is the name of another file of this run")
             open(path, "a").close()
     except OSError as e:
         raise Failure(f"cannot write {path}: {e.strerror}")

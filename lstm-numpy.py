@@ -53,7 +53,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 import numpy as np
 
 # glibc returns freed memory to the system, page by page, above a threshold that grows with the
-# largest block freed. After one just below the limit it keeps all: 1.2 to 1.7 times as fast.
+# largest block freed. Freeing one of 31 MiB makes it keep all: 1.2 to 1.7 times as fast.
 np.empty(31 << 20, np.uint8)
 # ---- end of common: imports ----
 
@@ -147,8 +147,8 @@ def forward(params, inputs, state, reset=None):
 def backward(params, cache, dlogits, dstate):
     """Back-propagation through time: the lines of forward in reverse order, each differentiated.
 
-    dx is the gradient of the loss with respect to x. dlogits: (M, S, B); dstate: that of the state
-    after the last step. Returns the gradients of the parameters and of the incoming state.
+    dh is the gradient of the loss with respect to h, and so on. dlogits: (M, S, B); dstate: those
+    of the state after the last step. Returns those of the parameters and of the incoming state.
     """
     Whh, Why = params["Whh"], params["Why"]
     inputs, h, keep, steps = cache
@@ -248,9 +248,9 @@ def read_text(path, encoding, flag):
         with open(path, encoding=encoding, newline=newline) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
-        quotes = encoding != "cp1252" and re.search(rb"[\x91-\x94]", e.object)
-        advice = ("utf-16" if e.object[:2] in (b"\xff\xfe", b"\xfe\xff") else
-                  "cp1252" if quotes else "latin-1")
+        mark = e.start == 0 and e.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        quotes = re.search(rb"[\x91-\x94]", e.object) and codecs.lookup(encoding).name != "cp1252"
+        advice = "utf-16" if mark else "cp1252" if quotes else "latin-1"
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: try --encoding {advice}")
     except (OSError, LookupError, ValueError) as e:
         raise Failure(f"cannot read {path}: {getattr(e, 'strerror', e)} ({flag} names a text)")
@@ -266,7 +266,7 @@ def encode(text, vocab, name):
 
 
 def generator(seed, *key):
-    """Random numbers for one purpose: (0,) weights, (1, stream, jump), (2, iteration) a sample."""
+    """Random numbers for (0,) weights, (1, stream, jump) its place, (2, iteration) a sample."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -293,8 +293,8 @@ def zero_state(run, B):
 
 
 def score(run, stop):
-    """Held-out bits per character (BPC), or nan if a signal comes: 64 segments, side by side from
-    zero state. With --reset all but the first are moved to begin behind a reset character."""
+    """Held-out bits per character (BPC), or nan after a signal: 64 segments, side by side from zero
+    state. With --reset all but the first are moved to begin behind a reset character."""
     edges = np.linspace(max(run.tail, 1), len(run.ids), 64 + 1).astype(int)
     if run.reset_id is not None:
         begins = np.append(np.flatnonzero(run.ids[:-1] == run.reset_id) + 1, len(run.ids))
@@ -330,7 +330,7 @@ def sample(run, stop):
 
 
 # ---- common: checkpoints ----
-COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 99.0, "best_iter": 0}
+COUNTERS = {"iter": 0, "digest": 0, "smooth": 0.0, "seconds": 0.0, "best": 1e99, "best_iter": 0}
 SAVED = (*SIZES, "batchsize", "seqlength", "lr", "clip", "val", "seed", "reset", *COUNTERS)
 
 
@@ -380,7 +380,7 @@ def load(path):
         run.vocab = sorted(set(map(chr, arrays["vocabulary"].tolist())))
 
         def checked(name, shape, dtype=run.dtype, low=0):
-            """An array, if it is as save writes it."""
+            """An array, if it is as save writes it; low: -1 where it may be negative."""
             high = 2**62 if dtype == np.int64 else np.finfo(dtype).max
             value = arrays[name]
             if (value.shape, value.dtype) != (shape, dtype) or not (
@@ -421,7 +421,7 @@ def iterate(run, gradients):
 def train(run, stop, gradients=gradients, save=save, agree=tuple):
     """Train until --iters, --timelimit or a signal ends it; report, check and save on the way.
     parallel/train.py replaces gradients, save and agree."""
-    begin = time.perf_counter() - run.seconds           # those of the loaded run count, too
+    zero = time.perf_counter() - run.seconds            # those of the loaded run count, too
     end, last = time.perf_counter() + (run.timelimit or math.inf), run.iter + run.iters
     spent, spent_iter, done = 0.0, run.iter, False      # on training, since the line before
     log(run, f"# {MODEL}", *(f"{name}={getattr(run, name)!r}" for name in SAVED),
@@ -430,11 +430,11 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         start = time.perf_counter()
         bpc = iterate(run, gradients)
         now = time.perf_counter()
-        spent, run.seconds = spent + now - start, now - begin
+        spent, run.seconds = spent + now - start, now - zero
         run.smooth += 0.001 * (bpc - run.smooth)        # a running average from 0 on,
         smooth = run.smooth / (1 - 0.999 ** run.iter)   # corrected for its start
 
-        wish, late = agree((stop.signal, now >= end))
+        wish, late = agree((stop.signal, now >= end))   # parallel/train.py: of any worker
         stop.signal = wish or stop.signal               # one that has just come waits its turn
         done = bool(wish or late or run.iter >= last)
         progress = done or run.iter == 1 or run.iter % run.print_interval == 0
@@ -451,7 +451,7 @@ def train(run, stop, gradients=gradients, save=save, agree=tuple):
         if progress or check:
             log(run, run.iter, f"{run.seconds:.3f}\t{smooth:.4f}\t{heldout:.4f}\t{speed:.2f}")
         if run.targets and (check or done):
-            run.seconds = time.perf_counter() - begin
+            run.seconds = time.perf_counter() - zero
             save(run, run.targets[not better:])         # the best comes first
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}" +
@@ -535,7 +535,9 @@ def begin(given):
         free = {"reset": not run.reset, "seed": score_only, "locations": score_only}
         for name in (*SIZES, *INIT, "init", "fp64", "reset", "seed"):
             if given.get(name, getattr(run, name)) != getattr(run, name) and not free.get(name):
-                raise Failure(f"--{name} {given[name]} contradicts {given['load']}")
+                raise Failure(f"--{name} {given[name]}: {given['load']} has its own, which stays")
+        if given.get("val", run.val) != run.val:        # the best is of another held-out text
+            run.best = COUNTERS["best"]
     vars(run).update(given)
     run.sizes = tuple(getattr(run, name) for name in SIZES)
     if run.iters is None:
@@ -597,10 +599,15 @@ def check_targets(run):
             raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
                           f"continue it by --load {path}, or give --save another name")
         load(path)                                      # or is it a text, or another model's?
+    if run.targets and not own:                         # they will not have the loaded best
+        run.best = COUNTERS["best"]
     try:
         for path in run.targets:
             tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
         if path := run.fname:
+            others = map(os.path.realpath, (run.data, run.load or run.data, *run.targets))
+            if os.path.realpath(path) in others:
+                raise Failure(f"--fname {path} is the name of another file of this run")
             open(path, "a").close()
     except OSError as e:
         raise Failure(f"cannot write {path}: {e.strerror}")

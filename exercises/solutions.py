@@ -113,11 +113,11 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -    inputs, h, keep = cache
 +    inputs, h, keep, steps = cache
 
--    dtanh = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
+-    slope = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
 -    da = np.empty_like(dh)                      # a_t: the argument of tanh
 +    da, du = np.empty((2, S, B, 3 * H), Whh.dtype)
 
--        np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
+-        np.multiply(dh[t] + dh_next, slope[t], out=da[t])
 -        dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
 +        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)
 +        dh_next = dh_ + np.dot(du[t], Whh)
@@ -196,8 +196,8 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 -    da = np.empty_like(dh)                      # a_t: the argument of tanh
 +    dz, da = np.empty_like(dh), np.empty_like(dh)       # z_t: the argument of tanh
 
--        np.multiply(dh[t] + dh_next, dtanh[t], out=da[t])
-+        np.multiply(dh[t] + dh_next, dtanh[t], out=dz[t])
+-        np.multiply(dh[t] + dh_next, slope[t], out=da[t])
++        np.multiply(dh[t] + dh_next, slope[t], out=dz[t])
 +        da[t] = steps[t](dz[t] * gain.T)
 
 +    dz, n = dz.reshape(S * B, H), n.reshape(S * B, H)

@@ -397,6 +397,13 @@ def test_target_that_cannot_be_written(rnn, flag, target):
     rnn.train(f"--iters 1 {flag} folder/file.npz")
 
 
+@pytest.mark.parametrize("flags", ["--fname text.txt", "--fname ./a.npz --save b.npz",
+                                   "--fname b.npz --save b.npz", "--fname b.best.npz --save b.npz"])
+def test_log_over_another_file(rnn, saved, flags):
+    error = rnn.train(f"--load a.npz --iters 1 {flags}", status=2).stderr
+    assert "another file of this run" in error
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_save_that_fails(rnn, saved, monkeypatch, step):
     """The one before stays: a checkpoint must not claim a best figure that stands in no file."""

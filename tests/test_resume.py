@@ -1,5 +1,6 @@
 """Checkpoints: what is in them, and that a run continues from one exactly where it stopped."""
 import re
+import shutil
 import unittest.mock
 
 import numpy as np
@@ -137,12 +138,26 @@ def test_another_text(rnn):
     assert "'#'" in rnn.run("--load a.npz --iters 0 --prime a#", status=2).stderr
 
 
+def test_best_of_another_file_or_share(rnn):
+    """A best stays if its file does, and is forgotten with another held-out text."""
+    rnn.train("--iters 10 --check_interval 10 --save a.npz")
+    rnn.edit(best=0.5)
+    run = "--iters 10 --check_interval 10 --load a.npz --save"
+    rnn.train(f"{run} b.npz")
+    assert rnn.saved("b.npz")["best"] == rnn.saved("b.best.npz")["best"] > 0.5
+    rnn.train(f"{run} a.npz")
+    assert rnn.saved()["best"] == 0.5
+    rnn.train(f"{run} a.npz --val 0.2")
+    assert rnn.saved()["best"] == rnn.saved("a.best.npz")["best"] > 0.5
+
+
 def test_another_batch(script):
     """Streams start afresh, at places of their own; all else goes on, and then exactly."""
     script.train("--iters 20 --check_interval 10 --save a.npz")
     script.edit(best=0.5)
+    shutil.copy(script.folder / "a.npz", script.folder / "whole.npz")
     run = "--lr 1e-30 --check_interval 10 --load"
-    script.train(f"{run} a.npz --batchsize 6 --iters 20 --save whole.npz")
+    script.train(f"{run} whole.npz --batchsize 6 --iters 20 --save whole.npz")
     script.train(f"{run} a.npz --batchsize 6 --iters 10 --save a.npz")
     script.train(f"{run} a.npz --batchsize 6 --iters 10 --save a.npz")
     a, whole = script.saved(), script.saved("whole.npz")

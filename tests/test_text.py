@@ -60,6 +60,13 @@ def test_read_text(raw):
         assert COMMON.read_text(path, "latin-1", "--data").encode("latin-1") == raw
 
 
+@pytest.mark.parametrize("raw, encoding", [(b"\xff\xfea", "utf-16"), (b"\x93\x81", "windows-1252")])
+def test_advice_is_another_encoding(tmp_path, raw, encoding):
+    (tmp_path / "text.txt").write_bytes(raw)
+    with pytest.raises(COMMON.Failure, match="try --encoding latin-1$"):
+        COMMON.read_text(tmp_path / "text.txt", encoding, "--data")
+
+
 @given(text=texts.filter(bool))
 def test_encode(text):
     """Numbers and vocabulary give the text again, whatever is in it."""
