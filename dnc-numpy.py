@@ -150,7 +150,7 @@ def lstm_cell(a, c_):
     c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
     and back, which turns the gradients of h and c into those of a and c_.
     """
-    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H): up to 9 % faster
+    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); slices cost up to 9 %
     i, o, f = iof = sigmoid(a[:3])
     g = np.tanh(a[3])
     c = np.tanh(g * i + f * c_)
@@ -210,7 +210,7 @@ def interface(xi, R, W):
     says, write vector v and erase vector e (B, W), free gates f (B, R), allocation gate ga and
     write gate gw (B, 1), read modes pi (B, R, 3), and back.
     """
-    B, k_end, v_end, s_end = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2
+    B, k_end, v_end, s_end = len(xi), (R + 1) * W, (R + 2) * W, (R + 3) * W + R + 2     # in xi
     s = sigmoid(xi[:, v_end:s_end])
     e, f, ga, gw = s[:, :W], s[:, W:W + R], s[:, -2:-1], s[:, -1:]
     beta, beta_back = oneplus(xi[:, s_end:s_end + R + 1])
@@ -253,7 +253,7 @@ def sum_outer(x, y):
 
 def outer(x, y):
     """x y^T: (B, N), (B, W) -> (B, N, W)."""
-    return np.einsum("bn,bw->bnw", x, y)
+    return np.einsum("bn,bw->bnw", x, y)        # 1.1 to 1.6 times as fast as broadcasting
 
 
 def usage(f, wr_, u_, ww_):
@@ -591,7 +591,7 @@ def encode(text, vocab, name):
 
 
 def generator(seed, *key):
-    """Random numbers for (0,) weights, (1, stream, jump) its place, (2, iteration) a sample."""
+    """Random numbers for (0,) weights, (1, stream, jump) a place, (2, iteration) a sample."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -880,7 +880,7 @@ def begin(given):
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
     if run.load and needed and run.digest != before:
-        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
+        run.changed = f"{run.data} is not the text of {run.load}"
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -924,7 +924,7 @@ def check_targets(run):
             raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
                           f"continue it by --load {path}, or give --save another name")
         load(path)                                      # or is it a text, or another model's?
-    if run.targets and not own:                         # they will not have the loaded best
+    if not own:                                         # no file of this run has the loaded best
         run.best = COUNTERS["best"]
     try:
         for path in run.targets:

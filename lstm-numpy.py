@@ -104,7 +104,7 @@ def lstm_cell(a, c_):
     c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
     and back, which turns the gradients of h and c into those of a and c_.
     """
-    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H): up to 9 % faster
+    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); slices cost up to 9 %
     i, o, f = iof = sigmoid(a[:3])
     g = np.tanh(a[3])
     c = np.tanh(g * i + f * c_)
@@ -266,7 +266,7 @@ def encode(text, vocab, name):
 
 
 def generator(seed, *key):
-    """Random numbers for (0,) weights, (1, stream, jump) its place, (2, iteration) a sample."""
+    """Random numbers for (0,) weights, (1, stream, jump) a place, (2, iteration) a sample."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -555,7 +555,7 @@ def begin(given):
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
     if run.load and needed and run.digest != before:
-        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
+        run.changed = f"{run.data} is not the text of {run.load}"
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -599,7 +599,7 @@ def check_targets(run):
             raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
                           f"continue it by --load {path}, or give --save another name")
         load(path)                                      # or is it a text, or another model's?
-    if run.targets and not own:                         # they will not have the loaded best
+    if not own:                                         # no file of this run has the loaded best
         run.best = COUNTERS["best"]
     try:
         for path in run.targets:

@@ -228,7 +228,7 @@ def encode(text, vocab, name):
 
 
 def generator(seed, *key):
-    """Random numbers for (0,) weights, (1, stream, jump) its place, (2, iteration) a sample."""
+    """Random numbers for (0,) weights, (1, stream, jump) a place, (2, iteration) a sample."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -517,7 +517,7 @@ def begin(given):
                       f"{len(run.vocab)} different; needed are {run.seqlength + 1:,} and 2")
     before, run.digest, run.changed = run.digest, zlib.crc32(run.ids), ""
     if run.load and needed and run.digest != before:
-        run.changed, run.best = f"{run.data} is not the text of {run.load}", COUNTERS["best"]
+        run.changed = f"{run.data} is not the text of {run.load}"
     if run.prime[:1] == "@":
         run.prime = read_text(run.prime[1:], run.encoding, "--prime @FILE")
     encode(run.prime, run.vocab, "--prime")
@@ -561,7 +561,7 @@ def check_targets(run):
             raise Failure(f"{path} exists, and {run.changed or 'is not of this run'}: "
                           f"continue it by --load {path}, or give --save another name")
         load(path)                                      # or is it a text, or another model's?
-    if run.targets and not own:                         # they will not have the loaded best
+    if not own:                                         # no file of this run has the loaded best
         run.best = COUNTERS["best"]
     try:
         for path in run.targets:
