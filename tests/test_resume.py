@@ -143,6 +143,7 @@ def test_best_of_another_file_or_share(rnn):
     rnn.train("--iters 10 --check_interval 10 --save a.npz")
     rnn.edit(best=0.5)
     run = "--iters 10 --check_interval 10 --load a.npz --save"
+    assert "the best" not in rnn.train(run.removesuffix(" --save")).stdout
     rnn.train(f"{run} b.npz")
     assert rnn.saved("b.npz")["best"] == rnn.saved("b.best.npz")["best"] > 0.5
     rnn.train(f"{run} a.npz")
