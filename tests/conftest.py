@@ -3,6 +3,7 @@ tested with the fixture script, blocks that are common to all (test_common.py) w
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import pathlib
 import random
@@ -88,13 +89,17 @@ class Script:
         return ["--data", "text.txt", *SMALL, *(SMALL_MEMORY if self.model == "dnc" else [])]
 
     def saved(self, name="a.npz"):
-        """All that a checkpoint holds."""
+        """All that a checkpoint holds: its settings, and its arrays."""
         with np.load(self.folder / name) as file:
-            return dict(file)
+            arrays = dict(file)
+        return {**json.loads(str(arrays.pop("settings"))), **arrays}
 
     def edit(self, name="a.npz", **changes):
-        """Replace some arrays of a checkpoint."""
-        np.savez(self.folder / name, **{**self.saved(name), **changes})
+        """Replace some settings and arrays of a checkpoint."""
+        held = {**self.saved(name), **changes}
+        arrays = {key: x for key, x in held.items() if isinstance(x, (np.ndarray, np.generic))}
+        settings = {key: x for key, x in held.items() if key not in arrays}
+        np.savez(self.folder / name, settings=json.dumps(settings), **arrays)
 
     def loaded(self, name="a.npz"):
         """The run of a checkpoint."""
@@ -175,8 +180,12 @@ def assert_same(one, other, but=("seconds",)):
     """Two checkpoints hold the same, bit for bit, but for times."""
     assert one.keys() == other.keys()
     for name in one.keys() - set(but):
-        assert one[name].dtype == other[name].dtype, name
-        assert one[name].tobytes() == other[name].tobytes(), name
+        assert type(one[name]) is type(other[name]), name
+        if isinstance(one[name], np.ndarray):
+            assert one[name].dtype == other[name].dtype, name
+            assert one[name].tobytes() == other[name].tobytes(), name
+        else:
+            assert one[name] == other[name], name
 
 
 def prepared(model, folder):
