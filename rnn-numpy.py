@@ -83,12 +83,12 @@ def state_shapes(B, hidden):
     return {"h": (B, hidden)}
 
 
-def forward(params, inputs, state, reset=-1, mask=None):
+def forward(params, inputs, state, reset=-1, mask=1):
     """Run S steps of B streams. Training, scoring and sampling all use this one function.
 
-    inputs: (S, B), the numbers of the characters x_t. state: see state_shapes. reset: the character
-    before which a stream's state becomes zero. mask: dropout's, (S, B, H). Returns the logits y
-    (S, B, V), the state after the last step, and the cache that backward needs.
+    inputs: (S, B), the x_t as numbers of characters. state: see state_shapes. reset: the character
+    before which a stream's state becomes zero, -1: none. mask: dropout's, (S, B, H), 1: none.
+    Returns the logits y (S, B, V), the state after the last step, and the cache for backward.
     """
     Wxh, Whh, Why, bh, by = params.values()
     (S, B), (V, H) = inputs.shape, Why.shape
@@ -99,8 +99,7 @@ def forward(params, inputs, state, reset=-1, mask=None):
     for t in range(S):
         h_ = restart(h[t - 1], fresh[t])
         h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
-
-    mh = h[:S] if mask is None else mask * h[:S]
+    mh = mask * h[:S]
     y = rows(mh) @ Why.T + by.T
     return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
 
@@ -111,20 +110,16 @@ def backward(params, cache, dy, dstate):
     dh is the gradient of the loss with respect to h, and so on. dy: (S, B, V); dstate: that of the
     state after the last step. Returns those of the parameters and of the incoming state.
     """
-    Wxh, Whh, Why, bh, by = params.values()
-    inputs, fresh, h, mask, mh = cache
-    S, B, V = dy.shape
+    Whh, Why = params["Whh"], params["Why"]
+    (inputs, fresh, h, mask, mh), (S, B, V) = cache, dy.shape
 
-    dmh = (rows(dy) @ Why).reshape(S, B, -1)            # y = Why (m h) + by
-    dh = dmh if mask is None else mask * dmh
+    dh = mask * (rows(dy) @ Why).reshape(S, B, -1)      # y = Why (m h) + by
     da, dh_next = np.empty_like(dh), dstate["h"]
     for t in reversed(range(S)):
         da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
         dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
     dWxh, h_ = one_hot_product(rows(da), inputs, V), restart(np.roll(h, 1, axis=0)[:S], fresh)
-    return {"Wxh": dWxh,
-            "Whh": rows(da).T @ rows(h_),
-            "Why": rows(dy).T @ rows(mh),
+    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
             "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
             "by": rows(dy).sum(axis=0)[:, None]}, {"h": dh_next}
 
@@ -173,7 +168,7 @@ def cross_entropy(y, targets):
     return nats.reshape(targets.shape), dy.reshape(y.shape)
 
 
-def gradients(params, inputs, targets, state, reset=-1, mask=None):
+def gradients(params, inputs, targets, state, reset=-1, mask=1):
     """The loss of a window in nats, its gradients, and the state after it. Loss and gradients are
     sums over characters, so those of parts of a batch add up."""
     y, state, cache = forward(params, inputs, state, reset, mask)
@@ -195,7 +190,7 @@ def adagrad(p, d, mem, lr):
 
 # ---- common: text ----
 class Failure(Exception):
-    """Ends the run with one line on standard error. Arguments: message, exit status (default 2)."""
+    """Ends the run with one line on standard error; status 1 if training has begun, else 2."""
 
 
 def say(text, end="\n", file=None):
@@ -260,7 +255,7 @@ def dropout_mask(args, run):
     """Dropout (Srivastava et al. 2014) on what the output reads, (S, B, H): 0 with probability P,
     in steps of 1/256, else 1 / (1 - P). Random bytes, since floats take 4 % of an iteration."""
     if not args.dropout:
-        return None
+        return 1
     shape = args.seqlength, args.batchsize, args.hidden
     dropped = min(255, round(256 * args.dropout))
     numbers = generator(args.seed, MASK, run.iter).bytes(math.prod(shape))
@@ -315,7 +310,7 @@ def sample(run, prime="", length=500, temperature=1.0, seed=1, iteration=0):
     for _ in range(length):
         z = y[-1, 0].astype(float)
         if not np.isfinite(z).all():
-            raise Failure("the network's output is not finite", 1)
+            raise Failure("the network's output is not finite")
         p = np.exp((z - z.max()) / temperature) if temperature else z == z.max()
         k = rng.choice(len(p), p=p / p.sum())
         yield run.vocab[k]
@@ -329,11 +324,12 @@ PREFIXES = "", "adagrad_", "state_", "best_"            # of the names of arrays
 
 
 def save(run, path):
-    """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new."""
+    """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new. Returns
+    what went wrong, or nothing."""
     groups = zip(PREFIXES, (run.params, run.mem, run.state, run.best_params))
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
-        raise Failure(f"cannot save {path}: a weight or state is not finite")
+        return f"cannot save {path}: a weight or state is not finite"
     settings = {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
                 "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
     archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
@@ -350,7 +346,7 @@ def save(run, path):
     except OSError as e:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        raise Failure(f"cannot save {path}: {e.strerror}")
+        return f"cannot save {path}: {e.strerror}"
 
 
 def load(path):
@@ -453,8 +449,8 @@ def train(args, run, text):
             run.best, run.best_iter, run.best_params = heldout, run.iter, run.params
         log(args, run.iter, f"{run.seconds:.3f}\t{bpc:.4f}\t{heldout:.4f}\t{speed:.2f}")
         run.seconds = before + time.perf_counter() - start
-        if check and args.save and not done:
-            saved(args, run)                            # if not, there is a next check
+        if check and args.save and not done and (error := save(run, args.save)):
+            say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)      # there will be a next check
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}")
 
@@ -472,8 +468,8 @@ def train_and_save(args, run, text):
         advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
         raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
     try:
-        if path:
-            save(run, path)
+        if path and (error := save(run, path)):
+            raise Failure(error)
         settings = (f"{name}={value!r}" for name, value in vars(run.settings).items())
         log(args, f"# {MODEL}", *settings,
             "columns: iter seconds train_bpc heldout_bpc chars_per_s", heading=True)
@@ -483,37 +479,22 @@ def train_and_save(args, run, text):
         if new and run.iter == begun:
             os.remove(path)
         elif path and run.iter > begun:
-            if not saved(args, run):
-                time.sleep(1)
-                save(run, path)
+            if save(run, path) and not time.sleep(1) and (error := save(run, path)):
+                raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
                 say(f"saved {args.save}")
 
 
-def saved(args, run):
-    """Save, and return whether that went well; if not, one line says why."""
-    try:
-        save(run, args.save)
-        return True
-    except Failure as e:
-        say(f"{MODEL}-numpy.py: {e}", file=sys.stderr)
-        return False
-
-
 def log(args, *columns, heading=False):
-    """Append a line to the file of --fname; a heading only if that is new, or is such a log."""
-    try:
-        if args.fname and heading and os.path.exists(args.fname):
-            with open(args.fname, "r+", encoding="utf-8", errors="replace") as file:
-                text = file.read() if os.path.isfile(args.fname) else "a device"
-                if not re.match(r"$|# (rnn|lstm|dnc)\t", text):
-                    raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
-                file.write("\n" * (text[-1:] not in ("", "\n")))        # end a line that was cut
-        if args.fname:
-            with open(args.fname, "a", encoding="utf-8") as file:
-                print(*columns, sep="\t", file=file)
-    except OSError as e:
-        raise Failure(f"cannot write {args.fname}: {e.strerror}")
+    """Append a line to the file of --fname. A heading begins a file, or is behind another log."""
+    if args.fname:
+        with open(args.fname, "a+" if os.path.isfile(args.fname) else "x+", encoding="utf-8",
+                  errors="replace") as file:
+            text = file.read() if heading and not file.seek(0) else ""
+            if not re.match(r"$|# (rnn|lstm|dnc)\t", text):
+                raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
+            end = "" if text[-1:] in ("", "\n") else "\n"           # of a line that was cut
+            print(end + str(columns[0]), *columns[1:], sep="\t", file=file)
 
 
 def report(args, run, text):
@@ -538,8 +519,6 @@ def report(args, run, text):
 # ---- common: command line ----
 STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", ""))),
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-           if hasattr(signal, name)]
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
 
 
@@ -692,10 +671,12 @@ def begin(argv):
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
     if args.iters == 0 and run.best_params:
-        say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC")
-        run.params = run.best_params
+        run.params, run.iter = run.best_params, run.best_iter
     elif args.iters != 0 and not text.continued:        # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
+    if args.iters == 0 and args.load:
+        which = f"the best, {run.best:.4f} BPC" if run.best_params else "the last"
+        say(f"{args.load}: the weights of iteration {run.iter}, {which}")
     if len(run.position) != args.batchsize:             # all streams jump, and start afresh
         run.position = np.full(args.batchsize, len(text.ids))
         run.state = zero_state(run, args.batchsize)
@@ -726,12 +707,11 @@ def main(argv=None):
         sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
         with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
-            for number in SIGNALS:
-                before = signal.getsignal(number)
-                if before not in (None, signal.SIG_IGN):        # nohup's stays ignored
+            for name in "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK":      # Windows lacks some
+                number = getattr(signal, name, None)
+                if number and signal.getsignal(number) not in (None, signal.SIG_IGN):   # as nohup
                     with contextlib.suppress(ValueError):       # in a thread there are no handlers
-                        signal.signal(number, handler)
-                        after.callback(signal.signal, number, before)       # a notebook goes on
+                        after.callback(signal.signal, number, signal.signal(number, handler))
             args, run, text = begin(argv)
             if args.iters == 0:
                 report(args, run, text)
@@ -742,9 +722,11 @@ def main(argv=None):
         message, status = str(e), 1 if stop.trained else 2
     except MemoryError:
         message, status = "there is not enough memory for these sizes", 2
-    except OSError as e:                                # of standard output; | head has seen enough
-        closed = isinstance(e, BrokenPipeError) or stop.signal
-        message, status = ("", 141) if closed else (f"cannot write the output: {e.strerror}", 1)
+    except OSError as e:                                # of the log or of standard output
+        message = f"cannot write {e.filename or 'the output'}: {e.strerror}"
+        status = 2 if e.filename and not stop.trained else 1
+        if isinstance(e, BrokenPipeError) or stop.signal:       # | head has seen enough
+            message, status = "", 141
         with contextlib.suppress(AttributeError, OSError, ValueError):  # what is left of it is lost
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
