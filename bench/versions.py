@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Characters per second of these scripts over those of another version of them.
 
-    git archive 710998c --prefix=old/ | tar -x -C /tmp
+    git archive 80092fd --prefix=old/ | tar -x -C /tmp
     python bench/versions.py /tmp/old                           all rows, on one core
     python bench/versions.py /tmp/old --models dnc --turns 3    fewer
 
@@ -16,9 +16,11 @@ import statistics
 import subprocess
 import sys
 
+import kernel
+
 HERE = pathlib.Path(__file__).resolve().parents[1]
 FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
-LSTM = ("64/256/25", "64/128/25", "32/128/50", "64/256/50", "16/32/25")
+LSTM = "64/256/25", "64/128/25", "32/128/50", "64/256/50", "16/32/25"
 SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("64/256/25/16/16/2", "16/128/25/16/16/2",
                                             "32/128/50/32/32/4", "16/32/25/16/16/2")}
 
@@ -26,8 +28,11 @@ SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("64/256/25/16/16/2", "16/128/25/16/1
 def speed(folder, model, size, seconds):
     """Characters per second of a run of so many seconds."""
     flags = [f"--{name}={value}" for name, value in zip(FLAGS, size.split("/"))]
-    command = [sys.executable, str(folder / f"{model}-numpy.py"), *flags, "--check_interval=0",
-               "--clip=0", f"--timelimit={seconds}"]
+    script = folder / f"{model}-numpy.py"
+    if "dropout" in script.read_text():
+        flags.append("--dropout=0")                     # an older version has none
+    command = [sys.executable, str(script), *flags, "--check_interval=0", "--clip=0",
+               f"--timelimit={seconds}"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     spent, iterations = map(float, re.findall(r"0: (\S+) s, iter (\d+)", out)[-1])
     return iterations * int(flags[0].split("=")[1]) * int(flags[2].split("=")[1]) / spent
@@ -40,7 +45,14 @@ def main():
     p.add_argument("--turns", type=int, default=7)
     p.add_argument("--seconds", type=float, default=4)
     p.add_argument("--core", type=int, default=0)
+    kernel.add_flag(p)
     args = p.parse_args()
+    if args.turns < 1 or not 0 < args.seconds < 3600:
+        p.error("--turns and --seconds are above 0")
+    for model in args.models:
+        if not (args.other / f"{model}-numpy.py").is_file():
+            p.error(f"there is no {model}-numpy.py in {args.other}")
+    kernel.choose(p, args)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [args.core])
     print("| model | B/H/S (/N/W/R) | before, char/s | now, char/s | now / before |")
