@@ -21,7 +21,10 @@ def label(line):
     if sign == ">":                                     # copy and repeat
         return (["string"] * len(before) + ["number"] * len(number) + ["end of string"]
                 + ["copy"] * len(after) + ["end of line"])
-    if after[1].isupper():                              # recall
+    if before[1].isdigit():                             # path
+        return (["edges"] * len(before) + ["end of edges", "start"]
+                + ["label", "node of the walk"] * (len(after) // 2) + ["end of line"])
+    if before[1].isupper():                             # recall
         return (["pairs"] * len(before) + ["end of pairs"]
                 + ["key asked for", "its value"] * (len(after) // 2) + ["end of line"])
     return (["steps"] * len(before) + ["end of steps", "start"] + ["way round"] * (len(after) - 1)

@@ -2,19 +2,22 @@
 frequent as the floor supposes; errors are one line; parts.py adds up."""
 import collections
 import hashlib
+import io
 import itertools
 import lzma
 import math
 import os
 import re
 import shlex
+import signal
 import string
 import subprocess
 import sys
+import time
 
 import pytest
 
-from conftest import ROOT, load, posix, python
+from conftest import ROOT, content, load, posix, python
 
 STORY = (ROOT / "data" / "gull-rock.txt").read_bytes()
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
@@ -27,7 +30,11 @@ TINY = {"copy": "--longest 3 --letters 2",
         "recall": "--longest 2 --letters 3 --queries 2",
         "recall as many": "--longest 2 --letters 2",
         "recall once": "--longest 2 --letters 2 --once",
-        "ring": "--longest 3 --letters 3"}
+        "ring": "--longest 3 --letters 3",
+        "path": "--longest 2 --letters 2 --steps 1 --size 600000",
+        "path of one label": "--longest 2 --letters 3 --labels 1 --least 1 --steps 3",
+        "path, labels lacking": "--longest 2 --letters 2 --labels 2 --edges 1 --least 2 --steps 3",
+        "path of one node": "--longest 1 --letters 2 --labels 3 --edges 2 --least 1 --steps 3"}
 
 
 def test_story():
@@ -60,37 +67,71 @@ def tasks(*flags, folder=ROOT, status=0, **options):
     return done.stdout, done.stderr
 
 
-def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False):
+def all_strings(task, n, letters, times, queries, once):
+    """Every line of n letters, pairs or nodes that may come; all are equally likely."""
+    words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
+    if task == "copy":
+        drawn = [f"{word}>{word}" for word in words]
+    elif task == "repeat":
+        drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
+    elif task == "ring":
+        rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
+        steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
+        drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
+                 for order in itertools.permutations(steps[nodes]) for k in range(n)]
+    else:
+        sets = [[k + v for k, v in zip(keys, values.upper())]
+                for keys in words if len(set(keys)) == n for values in words]
+        drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
+            itertools.permutations(pairs) if once else
+            itertools.product(pairs, repeat=queries or n))]
+    return drawn
+
+
+def all_graphs(nodes, labels, edges):
+    """Each graph of these nodes, {node and label: node}, with each order of its edges as a text."""
+    for sets in itertools.product(itertools.combinations("123456789"[:labels], edges or labels),
+                                  repeat=len(nodes)):
+        slots = [node + label for node, labels_of_it in zip(nodes, sets) for label in labels_of_it]
+        for targets in itertools.product(nodes, repeat=len(slots)):
+            for order in itertools.permutations(map("".join, zip(slots, targets))):
+                yield dict(zip(slots, targets)), "".join(order)
+
+
+def walks(leads, starts, steps):
+    """Every walk of so many steps along the edges of a graph."""
+    for _ in range(steps):
+        starts = [walk + slot[1] + node for walk in starts for slot, node in leads.items()
+                  if slot[0] == walk[-1]]
+    return starts
+
+
+def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False, labels=2,
+              edges=0, least=0, steps=6):
     """Every line that may come, with its probability, by going through all that can be drawn."""
     for n in range(shortest, longest + 1):
-        words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
-        if task == "copy":
-            drawn = [f"{word}>{word}" for word in words]
-        elif task == "repeat":
-            drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
-        elif task == "ring":
-            rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
-            steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
-            drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
-                     for order in itertools.permutations(steps[nodes]) for k in range(n)]
+        if task == "path":
+            graphs = [graph for nodes in itertools.combinations(string.ascii_lowercase[:letters], n)
+                      for graph in all_graphs(nodes, labels, edges)]
+            groups = [[f"{text}?{walk}" for leads, text in graphs
+                       for walk in walks(leads, {slot[0] for slot in leads}, length)]
+                      for length in range(least or steps, steps + 1)]
         else:
-            sets = [[k + v for k, v in zip(keys, values.upper())]
-                    for keys in words if len(set(keys)) == n for values in words]
-            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
-                itertools.permutations(pairs) if once else
-                itertools.product(pairs, repeat=queries or n))]
-        for line in drawn:
-            yield line, 1 / (longest + 1 - shortest) / len(drawn)
+            groups = [all_strings(task, n, letters, times, queries, once)]
+        for drawn in groups:
+            for line in drawn:
+                yield line, 1 / (longest + 1 - shortest) / len(groups) / len(drawn)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_floor_and_frequencies(name):
     """The floor is the entropy of all possible lines, and each is as frequent as it should be."""
-    task, flags = name.split()[0], TINY[name].split()
-    text, message = tasks(task, *flags, "--size", 300_000)
-    assert text.endswith("\n") and 300_000 <= len(text) < 300_000 + 20
+    task, flags = re.match(r"\w+", name)[0], TINY[name].split()
+    text, message = tasks(task, "--size", 300_000, *flags)
     options = {flag: int(value or True)
                for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
+    size = options.pop("size", 300_000)
+    assert text.endswith("\n") and size <= len(text) < size + 30
     expected = dict(all_lines(task, **options))
     assert sum(expected.values()) == pytest.approx(1)
     bits = -sum(p * math.log2(p) for p in expected.values())
@@ -121,7 +162,10 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
 @pytest.mark.parametrize("flags, words", [
     ("", "TASK"), ("sort", "'sort'"), ("recall --once --queries 3", "--queries"),
     ("copy --longest 0", "--longest"), ("copy --letters 27", "whole number from 1 to 26"),
-    ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
+    ("path --letters 7", "--longest 8 pairs or nodes need as many"),
+    ("path --labels 10", "whole number from 1 to 9"), ("path --steps 0", "--steps"),
+    ("path --edges 3", "--edges 3 is more than --labels 2"),
+    ("path --least 7", "--least 7 is more than --steps 6"), ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
     ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --lon 3", "--help"),
     ("recall --letters 7", "--longest 8 pairs or nodes need as many"),
     ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
@@ -134,6 +178,8 @@ def test_errors(tmp_path, flags, words):
 @posix
 @pytest.mark.parametrize("where, status, said", [
     ("> /dev/full", 2, "tasks.py: cannot write .*\n"), ("| head -1", 141, ""),
+    ("--help > /dev/full", 2, "tasks.py: cannot write .*\n"), ("--help | true", 141, ""),
+    ("--out /dev/stdout | head -1", 141, ""),
     ("--out /dev/full", 2, "tasks.py: cannot write .*\n"), (">&- --out a.txt", 0, "copy: .*\n"),
     (">&-", 2, "tasks.py: standard output is closed.*\n")])
 def test_outputs(where, status, said, tmp_path):
@@ -146,17 +192,60 @@ def test_outputs(where, status, said, tmp_path):
     assert re.fullmatch(r"(([a-z]+)>\2\n)?", done.stdout)
 
 
+def test_a_text_that_exists_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    out, message = tasks("copy", "--out", "mine.txt", folder=tmp_path, status=2)
+    assert out == "" and message.startswith("tasks.py: mine.txt exists")
+    assert content(tmp_path) == {tmp_path / "mine.txt": b"mine"}
+
+
+@posix
+def test_what_was_begun_goes_with_ctrl_c_and_on_a_full_disk(tmp_path):
+    command = [sys.executable, "-Werror", str(TASKS), *"copy --size 9000000000 --out a.txt".split()]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        while not content(tmp_path).get(tmp_path / "a.txt"):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr.read()) == (130, b"")
+    limit = f"trap '' XFSZ; ulimit -f 100; {shlex.join(command)}"
+    done = subprocess.run(["bash", "-c", limit], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(rb"tasks\.py: cannot write .*\n", done.stderr), done
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error, status", [
+    (OSError(28, "No space left on device"), 2), (BrokenPipeError(), 141),
+    (KeyboardInterrupt(), 130), (None, 2)])
+def test_from_python_standard_output_is_not_touched(error, status, capfd, monkeypatch):
+    """Whatever the error: what the caller prints later is printed."""
+    class Stream(io.StringIO):
+        def write(self, text):
+            raise error
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Stream())
+        assert load("data/tasks.py").main(["copy"] if error else ["sort"]) == status
+    print("later", flush=True)
+    os.write(1, b"and later")
+    out, err = capfd.readouterr()
+    assert out == "later\nand later" and err.count("\n") == (status == 2)
+
+
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help(level):
     text = python(ROOT, level, TASKS, "--help").stdout
-    assert all(word in text for word in "copy repeat recall ring --size --seed --out".split())
+    assert all(word in text for word in "copy repeat recall ring path --size --seed --out".split())
 
 
 PARTS = {"ab>ab\n": "string 2, end of string 1, copy 2, end of line 1",
          "ab2>abab\n": "string 2, number 1, end of string 1, copy 4, end of line 1",
          "aBcD?cDaB\n": "pairs 4, end of pairs 1, key asked for, its value, "
                         "key asked for, its value, end of line 1",
-         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1"}
+         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1",
+         "a1a?a1a\n": "edges 3, end of edges, start, label, node of the walk, end of line",
+         "b2aa1bb1ba4a?b1b2a\n": "edges 12, end of edges, start, label, node of the walk, "
+                                 "label, node of the walk, end of line"}
 
 
 @pytest.mark.parametrize("line, parts", PARTS.items())
