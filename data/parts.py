@@ -6,6 +6,7 @@ over the first lines of the text. Each line is an episode of its own, from zero 
 networks trained with --reset '\\n' see it. Further flags go to the script.
 """
 import argparse
+import collections
 import importlib.util
 import math
 import os
@@ -17,15 +18,52 @@ import numpy as np
 
 def label(line):
     """For each character of a line, newline included, the part that it belongs to."""
-    before, number, sign, after = re.fullmatch(r"(\w+?)(\d?)([>?])(\w+)\n", line).groups()
+    before, number, sign, after = re.fullmatch(r"(\w+?)(\d?)([>?])([\w.]+)\n", line).groups()
     if sign == ">":                                     # copy and repeat
         return (["string"] * len(before) + ["number"] * len(number) + ["end of string"]
                 + ["copy"] * len(after) + ["end of line"])
-    if after[1].isupper():                              # recall
+    if before[1].isdigit():                             # the edges of a graph
+        pause, walk = ["pause"] * after.count("."), ["label", "node of the walk"]
+        if after[1].isdigit():                          # path
+            parts = ["start"] + walk * (len(after) // 2)
+        else:                                           # way
+            parts = ["start", "end"] + pause + walk * ((len(after) - 2 - len(pause)) // 2)
+        return ["edges"] * len(before) + ["end of edges"] + parts + ["end of line"]
+    if before[1].isupper():                             # recall
         return (["pairs"] * len(before) + ["end of pairs"]
                 + ["key asked for", "its value"] * (len(after) // 2) + ["end of line"])
     return (["steps"] * len(before) + ["end of steps", "start"] + ["way round"] * (len(after) - 1)
             + ["end of line"])
+
+
+def nodes(line):
+    """The positions in a line of the nodes that follow from its edges."""
+    return [t for t, part in enumerate(label(line)) if part == "node of the walk"]
+
+
+def shares(lines, places, best):
+    """How much of some lines is right: the share of the characters at places[b], positions in
+    lines[b], that best[b] has, too, and the share of lines in which it has all of them. best[b][t]
+    is the likeliest character at t, given the line before it as it is."""
+    right = [[best[b][t] == line[t] for t in places[b]] for b, line in enumerate(lines)]
+    return sum(map(sum, right)) / sum(map(len, right)), sum(map(all, right)) / len(right)
+
+
+def baseline(line):
+    """What to guess who reads a line's edges but not where a walk is: at each place the node to
+    which most edges lead, of several the first."""
+    targets = line.partition("?")[0][2::3]
+    return collections.Counter(targets).most_common(1)[0][0] * len(line)
+
+
+def is_shortest(line, way):
+    """Whether a way, label and node in turn, is as short as that of the line, leads along the
+    line's edges, and from its start to its end."""
+    edges, _, (start, end, *rest) = line.rstrip("\n").partition("?")
+    walk, steps = start + way, range(0, len(way), 2)
+    known = {edges[i:i + 3] for i in range(0, len(edges), 3)}
+    return (len(way) == len("".join(rest).lstrip(".")) and walk[-1] == end
+            and all(walk[i:i + 3] in known for i in steps))
 
 
 def load_script(path):

@@ -8,6 +8,11 @@ Each line is a small task, drawn at random:
                                     of the line again, each with its value
     ring      bcabca?cabc           the steps of a ring (from, to) in random order; then a start
                                     and the way all round
+    path      b2ca1cb1bc2cc1a?b2c1a the edges of a random graph (from, label, to) in random order;
+              (here 3 nodes, 2 labels) then a start and a walk, label and node in turn
+    way       b2ca1cb1bc2cc1a?ba2c1a
+                                    the same edges; then a start, an end, and a shortest way from
+                                    one to the other, of several any
 
 What such a text costs at least is known. What is drawn costs the best predictor its entropy: a
 letter out of A costs log2 A bits, the length of a string log2 of the number of lengths, and so on.
@@ -19,13 +24,14 @@ Exit status: 0 done, 2 a wrong flag or the text cannot be written (one line says
 141 closed pipe.
 """
 import argparse
+import collections
 import math
 import os
 import random
 import string
 import sys
 
-KEYS, VALUES = string.ascii_lowercase, string.ascii_uppercase
+KEYS, VALUES, LABELS = string.ascii_lowercase, string.ascii_uppercase, "123456789"
 PIECE = 10_000          # lines between two writes
 
 
@@ -84,8 +90,106 @@ def ring_price(n, args):
     return nodes + math.log2(math.factorial(n - 1)) + math.log2(n), 3 * n + 3
 
 
+def graph(rng, n, args):
+    """A random graph of n nodes, {node: {label: node}}, and a text of its edges in random order.
+    Each node has an edge for args.edges of the labels (0: for all), and an edge leads to any node.
+
+    Nodes lack labels, but all the same number: so a step of a walk always costs log2 edges bits.
+    Were that number random, too, a walk would cost what its nodes have, and since it comes back
+    more often to nodes of few edges, that has no closed form."""
+    nodes, labels = rng.sample(KEYS[:args.letters], n), LABELS[:args.labels]
+    k = args.edges or args.labels
+    leads = {a: {label: rng.choice(nodes) for label in rng.sample(labels, k)} for a in nodes}
+    edges = [a + label + b for a in nodes for label, b in leads[a].items()]
+    rng.shuffle(edges)
+    return leads, "".join(edges)
+
+
+def graph_price(n, args):
+    edges = n * (args.edges or args.labels)
+    labels = n * math.log2(math.comb(args.labels, args.edges or args.labels))
+    return (math.log2(math.comb(args.letters, n)) + labels + edges * math.log2(n)
+            + math.log2(math.factorial(edges)), 3 * edges)
+
+
+def path(rng, n, args):
+    """A line of a graph of n nodes, a start, and a walk of args.least (0: as many) to args.steps
+    steps."""
+    leads, line = graph(rng, n, args)
+    node = rng.choice(list(leads))
+    line += "?" + node
+    for _ in range(rng.randint(args.least or args.steps, args.steps)):
+        label, node = rng.choice(list(leads[node].items()))
+        line += label + node
+    return line + "\n"
+
+
+def path_price(n, args):
+    (bits, characters), least = graph_price(n, args), args.least or args.steps
+    steps = (least + args.steps) / 2
+    walk = math.log2(args.steps + 1 - least) + steps * math.log2(args.edges or args.labels)
+    return bits + math.log2(n) + walk, characters + 2 + 2 * steps + 1
+
+
+def shortest(leads, start, end):
+    """All shortest ways from start to end, label and node in turn; none if there is no way."""
+    ways, seen = [start], set()
+    while ways and not any(way[-1] == end for way in ways):
+        seen.update(way[-1] for way in ways)
+        ways = [way + label + b for way in ways for label, b in leads[way[-1]].items()
+                if b not in seen]
+    return [way[1:] for way in ways if way[-1] == end]
+
+
+def way(rng, n, args):
+    """A line of a graph of n nodes, two of them, and one of the shortest ways from the first to the
+    second. If there is none, all is drawn anew."""
+    ways = []
+    while not ways:
+        leads, line = graph(rng, n, args)
+        start, end = rng.sample(list(leads), 2)
+        ways = shortest(leads, start, end)
+    return f"{line}?{start}{end}{'.' * args.pause}{rng.choice(ways)}\n"
+
+
+def way_price(n, args):
+    """What is found at each distance from the start, with its probability: how many nodes are seen,
+    and how many shortest ways lead to each of the last ones. Each is as likely the end."""
+    (bits, characters), k = graph_price(n, args), args.edges or args.labels
+    found, reached, choice, steps = {(1, (1,)): 1.0}, 0, 0, 0
+    for distance in range(1, n):
+        further = collections.Counter()
+        for (seen, ways), p in found.items():
+            for new, q in next_nodes(ways * k, n - seen, n).items():
+                further[seen + len(new), new] += p * q
+        found = further
+        for (_, ways), p in found.items():
+            reached += p * len(ways) / (n - 1)
+            choice += p * sum(map(math.log2, ways)) / (n - 1)
+            steps += p * distance * len(ways) / (n - 1)
+    return (bits + math.log2(n * (n - 1) * reached) + choice / reached,
+            characters + 3 + args.pause + 2 * steps / reached + 1)
+
+
+def next_nodes(edges, unseen, n):
+    """Edges to which so many ways lead, each edge to any of n nodes, of which so many are unseen:
+    {how many ways lead to each node that was unseen: probability}."""
+    found = {(): 1.0}
+    for ways in edges:
+        further = collections.Counter()
+        for nodes, p in found.items():
+            further[nodes] += p * (n - unseen) / n
+            if len(nodes) < unseen:
+                further[tuple(sorted((*nodes, ways)))] += p * (unseen - len(nodes)) / n
+            for i, before in enumerate(nodes):
+                further[tuple(sorted((*nodes[:i], before + ways, *nodes[i + 1:])))] += p / n
+        found = further
+    return found
+
+
 TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price),
-         "recall": (recall, recall_price), "ring": (ring, ring_price)}
+         "recall": (recall, recall_price), "ring": (ring, ring_price), "path": (path, path_price),
+         "way": (way, way_price)}
 
 
 def floor(args):
@@ -116,11 +220,28 @@ def write(args, file):
     return count, characters
 
 
+def write_new(args):
+    """The same to the file args.out, which may not exist (or is a device, or a pipe). An error
+    takes away what was begun."""
+    device = os.path.exists(args.out) and not os.path.isfile(args.out)
+    file = open(args.out, "w" if device else "x", encoding="ascii", newline="\n")
+    try:
+        with file:
+            return write(args, file)
+    except BaseException:
+        if not device:
+            os.remove(args.out)
+        raise
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """Like its base, but an error is one line."""
+    """Like its base, but an error is one line, and of the output, too, an error."""
 
     def error(self, message):
         raise Failure(f"{message} (see --help)")
+
+    def print_help(self, file=None):
+        print(self.format_help(), end="", flush=True)
 
 
 def number(low, high):
@@ -140,11 +261,16 @@ def parse(argv):
                       description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
     p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
     for name, low, high, default, meaning in (
-            ("shortest", 1, 1000, 1, "letters of the shortest string, or pairs, or nodes"),
-            ("longest", 1, 1000, 8, "letters of the longest string, or pairs, or nodes"),
+            ("shortest", 1, 1000, 1, "letters, pairs or nodes (way: from 2) of the shortest line"),
+            ("longest", 1, 1000, 8, "letters, pairs or nodes of the longest line"),
             ("letters", 1, 26, 26, "how many different letters"),
             ("times", 1, 9, 3, "repeat: copies at most"),
             ("queries", 0, 1000, 0, "recall: keys that are asked for; 0: as many as pairs"),
+            ("labels", 1, 9, 2, "path and way: how many different labels"),
+            ("edges", 0, 9, 0, "path and way: edges of each node; 0: as many as labels"),
+            ("least", 0, 1000, 0, "path: steps of the shortest walk; 0: as many as --steps"),
+            ("steps", 1, 1000, 6, "path: steps of the longest walk"),
+            ("pause", 0, 1000, 0, "way: dots before the way, time to think"),
             ("size", 1, 10**10, 10_000_000, "characters, up to the next end of a line"),
             ("seed", 0, 2**62, 1, "of all that is drawn")):
         p.add_argument(f"--{name}", type=number(low, high), metavar="N", default=default,
@@ -153,11 +279,17 @@ def parse(argv):
                    help="recall: each key is asked for once, in random order")
     p.add_argument("--out", metavar="FILE", help="the text (default: standard output)")
     args = p.parse_args(argv)
-    if args.shortest > args.longest:
-        raise Failure(f"--shortest {args.shortest} is more than --longest {args.longest}")
-    if args.task in ("recall", "ring") and args.longest > args.letters:
+    if args.task == "way":
+        args.shortest = max(args.shortest, 2)
+    if args.task in ("recall", "ring", "path", "way") and args.longest > args.letters:
         raise Failure(f"--longest {args.longest} pairs or nodes need as many different letters, "
                       f"and --letters is {args.letters}")
+    for less, more in (("shortest", "longest"), ("edges", "labels"), ("least", "steps")):
+        if getattr(args, less) > getattr(args, more):
+            raise Failure(f"--{less} {getattr(args, less)} is more than --{more} "
+                          f"{getattr(args, more)}")
+    if args.task == "way" and args.longest * (args.edges or args.labels) > 32:
+        raise Failure("way: a graph may have at most 32 edges, or the floor would take too long")
     if args.once and args.queries:
         raise Failure("--once asks for as many keys as there are: it does not go with --queries")
     return args
@@ -174,8 +306,7 @@ def main(argv=None):
     try:
         args = parse(argv)
         if args.out:
-            with open(args.out, "w", encoding="ascii", newline="\n") as file:
-                count, characters = write(args, file)
+            count, characters = write_new(args)
         elif sys.stdout is None:
             raise Failure("standard output is closed: name a file with --out FILE")
         else:
@@ -189,13 +320,17 @@ def main(argv=None):
         message, status = None, 130
     except Failure as e:
         message, status = e, 2
+    except FileExistsError as e:
+        message, status = f"{e.filename} exists; remove it, or name another file with --out", 2
     except OSError as e:
         message, status = f"cannot write {e.filename or 'the text'}: {e.strerror or e}", 2
     if message:
         say(f"tasks.py: {message}")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # what is still to be printed is lost
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status:                                          # what is still to be printed is lost
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)

@@ -2,19 +2,23 @@
 frequent as the floor supposes; errors are one line; parts.py adds up."""
 import collections
 import hashlib
+import io
 import itertools
 import lzma
 import math
 import os
+import random
 import re
 import shlex
+import signal
 import string
 import subprocess
 import sys
+import time
 
 import pytest
 
-from conftest import ROOT, load, posix, python
+from conftest import ROOT, content, load, posix, python
 
 STORY = (ROOT / "data" / "gull-rock.txt").read_bytes()
 README = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
@@ -27,7 +31,13 @@ TINY = {"copy": "--longest 3 --letters 2",
         "recall": "--longest 2 --letters 3 --queries 2",
         "recall as many": "--longest 2 --letters 2",
         "recall once": "--longest 2 --letters 2 --once",
-        "ring": "--longest 3 --letters 3"}
+        "ring": "--longest 3 --letters 3",
+        "path": "--longest 2 --letters 2 --steps 1 --size 600000",
+        "path of one label": "--longest 2 --letters 3 --labels 1 --least 1 --steps 3",
+        "path, labels lacking": "--longest 2 --letters 2 --labels 2 --edges 1 --least 2 --steps 3",
+        "path of one node": "--longest 1 --letters 2 --labels 3 --edges 2 --least 1 --steps 3",
+        "way": "--shortest 2 --longest 2 --letters 2 --pause 2 --size 600000",
+        "way of one label": "--shortest 2 --longest 3 --letters 3 --labels 1"}
 
 
 def test_story():
@@ -60,37 +70,90 @@ def tasks(*flags, folder=ROOT, status=0, **options):
     return done.stdout, done.stderr
 
 
-def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False):
-    """Every line that may come, with its probability, by going through all that can be drawn."""
+def all_strings(task, n, letters, times, queries, once):
+    """Every line of n letters, pairs or nodes that may come; all are equally likely."""
+    words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
+    if task == "copy":
+        drawn = [f"{word}>{word}" for word in words]
+    elif task == "repeat":
+        drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
+    elif task == "ring":
+        rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
+        steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
+        drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
+                 for order in itertools.permutations(steps[nodes]) for k in range(n)]
+    else:
+        sets = [[k + v for k, v in zip(keys, values.upper())]
+                for keys in words if len(set(keys)) == n for values in words]
+        drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
+            itertools.permutations(pairs) if once else
+            itertools.product(pairs, repeat=queries or n))]
+    return drawn
+
+
+def all_graphs(nodes, labels, edges):
+    """Each graph of these nodes: {node and label: node}."""
+    for sets in itertools.product(itertools.combinations("123456789"[:labels], edges or labels),
+                                  repeat=len(nodes)):
+        slots = [node + label for node, labels_of_it in zip(nodes, sets) for label in labels_of_it]
+        for targets in itertools.product(nodes, repeat=len(slots)):
+            yield dict(zip(slots, targets))
+
+
+def walks(leads, starts, steps):
+    """Every walk of so many steps along the edges of a graph."""
+    for _ in range(steps):
+        starts = [walk + slot[1] + node for walk in starts for slot, node in leads.items()
+                  if slot[0] == walk[-1]]
+    return starts
+
+
+def shortest_ways(leads, nodes):
+    """All shortest ways, {(start, end): walks}; what cannot be reached is not there."""
+    found = {}
+    for start, end in itertools.permutations(nodes, 2):
+        for steps in range(1, len(nodes)):
+            ways = [walk for walk in walks(leads, start, steps) if walk[-1] == end]
+            if ways:
+                found[start, end] = ways
+                break
+    return found
+
+
+def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False, labels=2,
+              edges=0, least=0, steps=6, pause=0):
+    """Every line that may come, with its probability, by going through all that can be drawn:
+    groups of lines are as likely, and the lines of a group."""
     for n in range(shortest, longest + 1):
-        words = list(map("".join, itertools.product(string.ascii_lowercase[:letters], repeat=n)))
-        if task == "copy":
-            drawn = [f"{word}>{word}" for word in words]
-        elif task == "repeat":
-            drawn = [f"{word}{k}>{word * k}" for word in words for k in range(1, times + 1)]
-        elif task == "ring":
-            rings = [nodes for nodes in words if len(set(nodes)) == n and nodes[0] == min(nodes)]
-            steps = {nodes: map("".join, zip(nodes, nodes[1:] + nodes)) for nodes in rings}
-            drawn = ["".join(order) + "?" + nodes[k:] + nodes[:k + 1] for nodes in rings
-                     for order in itertools.permutations(steps[nodes]) for k in range(n)]
+        if task in ("path", "way"):
+            graphs = [(nodes, leads, ["".join(order) + "?" for order in itertools.permutations(
+                          map("".join, leads.items()))])
+                      for nodes in itertools.combinations(string.ascii_lowercase[:letters], n)
+                      for leads in all_graphs(nodes, labels, edges)]
+        if task == "path":
+            groups = [[text + walk for nodes, leads, texts in graphs for text in texts
+                       for walk in walks(leads, nodes, length)]
+                      for length in range(least or steps, steps + 1)]
+        elif task == "way":
+            groups = [[text + start + end + "." * pause + way[1:] for way in ways]
+                      for nodes, leads, texts in graphs for text in texts
+                      for (start, end), ways in shortest_ways(leads, nodes).items()]
         else:
-            sets = [[k + v for k, v in zip(keys, values.upper())]
-                    for keys in words if len(set(keys)) == n for values in words]
-            drawn = ["".join(pairs) + "?" + "".join(asked) for pairs in sets for asked in (
-                itertools.permutations(pairs) if once else
-                itertools.product(pairs, repeat=queries or n))]
-        for line in drawn:
-            yield line, 1 / (longest + 1 - shortest) / len(drawn)
+            groups = [all_strings(task, n, letters, times, queries, once)]
+        for drawn in groups:
+            for line in drawn:
+                yield line, 1 / (longest + 1 - shortest) / len(groups) / len(drawn)
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_floor_and_frequencies(name):
     """The floor is the entropy of all possible lines, and each is as frequent as it should be."""
-    task, flags = name.split()[0], TINY[name].split()
-    text, message = tasks(task, *flags, "--size", 300_000)
-    assert text.endswith("\n") and 300_000 <= len(text) < 300_000 + 20
+    task, flags = re.match(r"\w+", name)[0], TINY[name].split()
+    text, message = tasks(task, "--size", 300_000, *flags)
     options = {flag: int(value or True)
                for flag, value in re.findall(r"--(\w+) ?(\d*)", TINY[name])}
+    size = options.pop("size", 300_000)
+    assert text.endswith("\n") and size <= len(text) < size + 30
     expected = dict(all_lines(task, **options))
     assert sum(expected.values()) == pytest.approx(1)
     bits = -sum(p * math.log2(p) for p in expected.values())
@@ -103,6 +166,34 @@ def test_floor_and_frequencies(name):
     assert counts.keys() == expected.keys()
     for line, p in expected.items():
         assert abs(counts[line] - len(lines) * p) < 6 * math.sqrt(len(lines) * p)
+
+
+@pytest.mark.parametrize("n, labels, edges", [(3, 2, 2), (3, 3, 1), (4, 2, 1), (5, 1, 1)])
+def test_price_of_a_way(n, labels, edges):
+    """Graphs of which several ways are equally short, without going through orders of edges."""
+    module = load("data/tasks.py")
+    args = module.parse(["way", *f"--labels {labels} --edges {edges} --pause 3".split()])
+    nodes = string.ascii_lowercase[:n]
+    found = [ways for leads in all_graphs(nodes, labels, edges)
+             for ways in shortest_ways(leads, nodes).values()]
+    bits = (math.log2(math.comb(26, n)) + math.log2(math.factorial(n * edges))
+            + math.log2(len(found)) + sum(math.log2(len(ways)) for ways in found) / len(found))
+    characters = 3 * n * edges + 7 + sum(len(ways[0]) - 1 for ways in found) / len(found)
+    assert module.way_price(n, args) == pytest.approx((bits, characters))
+
+
+def test_each_shortest_way_is_as_likely(monkeypatch):
+    """Also where more of them begin with one edge than with another."""
+    module = load("data/tasks.py")
+    leads = {"a": {"1": "b", "2": "c"}, "b": {"1": "d", "2": "d"}, "c": {"1": "d", "2": "a"},
+             "d": {"1": "d", "2": "d"}}
+    monkeypatch.setattr(module, "graph", lambda *_: (leads, ""))
+    rng, args = random.Random(1), module.parse(["way"])
+    ways = collections.Counter(module.way(rng, 4, args) for _ in range(10_000))
+    ways = {line[3:-1]: count for line, count in ways.items() if line.startswith("?ad")}
+    assert ways.keys() == {"1b1d", "1b2d", "2c1d"}
+    assert max(ways.values()) - min(ways.values()) < 0.2 * sum(ways.values()) / 3
+    assert module.shortest(leads, "d", "a") == []
 
 
 def test_a_text_comes_again_with_its_seed(tmp_path):
@@ -124,6 +215,13 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
     ("copy --size 1e6", "--size"), ("copy --seed -1", "--seed"), ("repeat --times 10", "--times"),
     ("copy --shortest 9", "--shortest 9 is more than --longest 8"), ("copy --lon 3", "--help"),
     ("recall --letters 7", "--longest 8 pairs or nodes need as many"),
+    ("path --letters 7", "--longest 8 pairs or nodes need as many"),
+    ("path --labels 10", "whole number from 1 to 9"), ("path --steps 0", "--steps"),
+    ("path --edges 3", "--edges 3 is more than --labels 2"),
+    ("path --least 7", "--least 7 is more than --steps 6"),
+    ("way --letters 7", "--longest 8 pairs or nodes need as many"),
+    ("way --longest 1", "--shortest 2 is more than --longest 1"),
+    ("way --labels 5", "at most 32 edges"),
     ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
     ("copy --out .", "cannot write .: ")])
 def test_errors(tmp_path, flags, words):
@@ -134,29 +232,83 @@ def test_errors(tmp_path, flags, words):
 @posix
 @pytest.mark.parametrize("where, status, said", [
     ("> /dev/full", 2, "tasks.py: cannot write .*\n"), ("| head -1", 141, ""),
-    ("--out /dev/full", 2, "tasks.py: cannot write .*\n"), (">&- --out a.txt", 0, "copy: .*\n"),
+    ("--help > /dev/full", 2, "tasks.py: cannot write .*\n"), ("--help | true", 141, ""),
+    ("--out stdout | head -1", 141, ""),
+    ("--out full", 2, "tasks.py: cannot write .*\n"), (">&- --out a.txt", 0, "copy: .*\n"),
     (">&-", 2, "tasks.py: standard output is closed.*\n")])
 def test_outputs(where, status, said, tmp_path):
-    if "/dev/full" in where and not os.path.exists("/dev/full"):
+    """A device is written to, not removed; links stand for them, so that no device can be lost."""
+    if "full" in where and not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
+    for name in ("full", "stdout"):
+        (tmp_path / name).symlink_to(f"/dev/{name}")
     command = f"{shlex.join([sys.executable, '-Werror', str(TASKS)])} copy --size 1000000 {where}"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path,
+    buffered = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, env=buffered,
                           capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == status and re.fullmatch(said, done.stderr), done
+    assert all((tmp_path / name).is_symlink() for name in ("full", "stdout"))
     assert re.fullmatch(r"(([a-z]+)>\2\n)?", done.stdout)
+
+
+def test_a_text_that_exists_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    out, message = tasks("copy", "--out", "mine.txt", folder=tmp_path, status=2)
+    assert out == "" and message.startswith("tasks.py: mine.txt exists")
+    assert content(tmp_path) == {tmp_path / "mine.txt": b"mine"}
+
+
+@posix
+def test_what_was_begun_goes_with_ctrl_c_and_on_a_full_disk(tmp_path):
+    command = [sys.executable, "-Werror", str(TASKS), *"copy --size 9000000000 --out a.txt".split()]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        while not content(tmp_path).get(tmp_path / "a.txt"):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr.read()) == (130, b"")
+    limit = f"trap '' XFSZ; ulimit -f 100; {shlex.join(command)}"
+    done = subprocess.run(["bash", "-c", limit], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(rb"tasks\.py: cannot write .*\n", done.stderr), done
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error, status", [
+    (OSError(28, "No space left on device"), 2), (BrokenPipeError(), 141),
+    (KeyboardInterrupt(), 130), (None, 2)])
+def test_from_python_standard_output_is_not_touched(error, status, capfd, monkeypatch):
+    """Whatever the error: what the caller prints later is printed."""
+    class Stream(io.StringIO):
+        def write(self, text):
+            raise error
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Stream())
+        assert load("data/tasks.py").main(["copy"] if error else ["sort"]) == status
+    print("later", flush=True)
+    os.write(1, b"and later")
+    out, err = capfd.readouterr()
+    assert out == "later\nand later" and err.count("\n") == (status == 2)
 
 
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help(level):
     text = python(ROOT, level, TASKS, "--help").stdout
-    assert all(word in text for word in "copy repeat recall ring --size --seed --out".split())
+    words = "copy repeat recall ring path way --size --seed --out"
+    assert all(word in text for word in words.split())
 
 
 PARTS = {"ab>ab\n": "string 2, end of string 1, copy 2, end of line 1",
          "ab2>abab\n": "string 2, number 1, end of string 1, copy 4, end of line 1",
          "aBcD?cDaB\n": "pairs 4, end of pairs 1, key asked for, its value, "
                         "key asked for, its value, end of line 1",
-         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1"}
+         "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1",
+         "a1a?a1a\n": "edges 3, end of edges, start, label, node of the walk, end of line",
+         "b2aa1bb1ba4a?b1b2a\n": "edges 12, end of edges, start, label, node of the walk, "
+                                 "label, node of the walk, end of line",
+         "b2aa1b?ab1b\n": "edges 6, end of edges, start, end, label, node of the walk, end of line",
+         "b2aa1b?ab..1b\n": "edges 6, end of edges, start, end, pause 2, label, node of the walk, "
+                            "end of line"}
 
 
 @pytest.mark.parametrize("line, parts", PARTS.items())
@@ -164,6 +316,47 @@ def test_parts_of_a_line(line, parts):
     names = [re.fullmatch(r"(.+?) ?(\d*)", part).groups() for part in parts.split(", ")]
     expected = [name for name, count in names for _ in range(int(count or 1))]
     assert load("data/parts.py").label(line) == expected
+
+
+@pytest.mark.parametrize("flags", ["path --least 1 --labels 4 --edges 2", "way --pause 3", "way"])
+def test_nodes_follow_from_the_edges(flags):
+    """With the lines' own characters all are right; with one wrong, so is one line."""
+    parts = load("data/parts.py")
+    lines = tasks(*flags.split(), "--size", 9_000)[0].splitlines(keepends=True)
+    places = [parts.nodes(line) for line in lines]
+    for line, positions in zip(lines, places):
+        edges, _, answer = line.partition("?")
+        before = [answer[0], *(line[t] for t in positions)]
+        for node, t in zip(before, positions):
+            assert re.match(f"(...)*{node}{line[t - 1]}{line[t]}", edges)
+        assert len(before) > 1 and before[-1] + "\n" == line[-2:]
+    count, t = sum(map(len, places)), places[0][-1]
+    for missed, first in ((0, lines[0]), (len(places[0]), "?" * len(lines[0])),
+                          (1, lines[0][:t] + "?" + lines[0][t + 1:])):
+        expected = 1 - missed / count, 1 - (missed > 0) / len(lines)
+        assert parts.shares(lines, places, [first, *lines[1:]]) == pytest.approx(expected)
+
+
+def test_baseline_is_the_commonest_target():
+    parts = load("data/parts.py")
+    lines = ["b2aa1bb1ba2b?b1b2a1b\n", "c1ad1ca1d?d1c1a\n"]
+    assert [set(parts.baseline(line)) for line in lines] == [{"b"}, {"a"}]
+    assert parts.shares(lines, list(map(parts.nodes, lines)),
+                        list(map(parts.baseline, lines))) == (3 / 5, 0)
+
+
+def test_any_shortest_way_is_right():
+    """And none that is longer, or leaves the edges, or ends elsewhere."""
+    parts = load("data/parts.py")
+    for leads in all_graphs("abc", 2, 2):
+        edges = "".join(map("".join, leads.items()))
+        for (start, end), ways in shortest_ways(leads, "abc").items():
+            line = f"{edges}?{start}{end}..{ways[-1][1:]}\n"
+            right = {way[1:] for way in ways}
+            tried = {walk[1:] for steps in range(3) for walk in walks(leads, start, steps)}
+            tried |= {"1" + end, "2" + end, "3" + end, "1", "", "1a2b2", end, "..", "\n"}
+            assert {way for way in tried if parts.is_shortest(line, way)} == right
+    assert not parts.is_shortest("a1bb2cc1a?bc2c1c\n", "b2cc")     # across edges
 
 
 def test_parts_add_up_to_the_score_of_the_script(script, capsys):
