@@ -323,6 +323,12 @@ COUNTERS = {"iter": 0, "seconds": 0.0, "digest": 0, "heldout": 0, "best": math.i
 PREFIXES = "", "adagrad_", "state_", "best_"            # of the names of arrays in a checkpoint
 
 
+def saved_settings(run):
+    """All of a checkpoint but its arrays."""
+    return {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
+            "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
+
+
 def save(run, path):
     """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new. Returns
     what went wrong, or nothing."""
@@ -330,10 +336,8 @@ def save(run, path):
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         return f"cannot save {path}: a weight or state is not finite"
-    settings = {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
-                "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
     archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
-    np.savez(archive, settings=json.dumps(settings), **arrays)
+    np.savez(archive, settings=json.dumps(saved_settings(run)), **arrays)
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -364,9 +368,9 @@ def load(path):
             if saved["model"] != MODEL:
                 raise ValueError(f"{saved['model']}-numpy.py saved it")
             counters = {name: type(first)(saved[name]) for name, first in COUNTERS.items()}
-            settings = {name: checked(name, saved[name]) for name in SAVED}
-            run = argparse.Namespace(vocab=saved["vocab"], settings=argparse.Namespace(**settings),
-                                     position=np.array(saved["position"], np.int64), **counters)
+            flags = argparse.Namespace(**{name: checked(name, saved[name]) for name in SAVED})
+            run = argparse.Namespace(vocab=str(saved["vocab"]), settings=flags, **counters,
+                                     position=np.array(saved["position"], np.int64))
             B, dtype = run.settings.batchsize, "<f8" if run.settings.fp64 else "<f4"
             shapes, best = param_shapes(len(run.vocab), *sizes(run.settings)), run.best < math.inf
             groups = shapes, shapes, state_shapes(B, *sizes(run.settings)), shapes if best else {}
@@ -383,8 +387,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,) or (
-                len(set(run.vocab)) < len(run.vocab) or len(members) > 1 + sum(map(len, groups))):
+        if (not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,)
+                or len(set(run.vocab)) < len(run.vocab) or saved_settings(run) != saved
+                or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -459,42 +464,46 @@ def train_and_save(args, run, text):
     """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
     save before the first iteration claims the name, and shows that saving is possible."""
     begun, path = run.iter, args.save and os.path.realpath(args.save)
-    new = path and not (args.continued and os.path.exists(path)
-                        and os.path.samefile(path, args.load))
+    same = path and args.load and os.path.exists(path) and os.path.samefile(path, args.load)
+    new = path and not (same and args.continued)
+    log(args, heading=True)                             # refuses what is no log
     try:
         if new:                                         # of runs that start at once one gets it
             open(path, "xb").close()
     except OSError as e:
-        advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
+        advice = (", since another text is learnt or held out" if same else
+                  f", or continue it by --load {args.save}" if os.path.isfile(path) else "")
         raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
     try:
         if path and (error := save(run, path)):
             raise Failure(error)
-        settings = (f"{name}={value!r}" for name, value in vars(run.settings).items())
-        log(args, f"# {MODEL}", *settings,
+        flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
+        log(args, f"# {MODEL}", *flags,
             "columns: iter seconds train_bpc heldout_bpc chars_per_s", heading=True)
         stop.trained = True                             # from here on errors have status 1
         train(args, run, text)
     finally:
         if new and run.iter == begun:
             os.remove(path)
-        elif path and run.iter > begun:
-            if save(run, path) and not time.sleep(1) and (error := save(run, path)):
+        elif run.iter > begun:
+            if path and save(run, path) and not time.sleep(1) and (error := save(run, path)):
                 raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
-                say(f"saved {args.save}")
+                if path or stop.signal:
+                    say(f"saved {args.save}" if path else "nothing is saved without --save")
 
 
 def log(args, *columns, heading=False):
     """Append a line to the file of --fname. A heading begins a file, or is behind another log."""
-    if args.fname:
+    if args.fname and (columns or os.path.exists(args.fname)):
         with open(args.fname, "a+" if os.path.isfile(args.fname) else "x+", encoding="utf-8",
                   errors="replace") as file:
             text = file.read() if heading and not file.seek(0) else ""
-            if not re.match(r"$|# (rnn|lstm|dnc)\t", text):
+            if not re.match(r"$|# \S+\thidden=", text):
                 raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
             end = "" if text[-1:] in ("", "\n") else "\n"           # of a line that was cut
-            print(end + str(columns[0]), *columns[1:], sep="\t", file=file)
+            if columns:
+                print(end + str(columns[0]), *columns[1:], sep="\t", file=file)
 
 
 def report(args, run, text):
@@ -502,7 +511,7 @@ def report(args, run, text):
     heldout, count = math.nan, len(text.ids) - max(text.tail, 1)
     if count > 0 and not math.isnan(heldout := score(run, text)):
         say(f"held-out: {heldout:.4f} BPC over {count:,} characters")
-    if count < 1 and args.val:
+    if count < 1 and (args.val or args.iters == 0 and args.score):
         say("held-out: there is no character to score")
     if args.sample_length and not stop.signal:
         raw = not sys.stdout or sys.stdout.seekable()   # a file gets control characters as they are
@@ -567,7 +576,8 @@ def checked(name, value):
     try:
         result = value if value == default else kind(value)
         size = len(result) if isinstance(result, str) else result or 0
-        if value == default or low <= size < (1 if name == "dropout" else 2**62):   # nan is not
+        limit = 1 if name == "dropout" else 2**62 if kind is int else math.inf
+        if value == default or low <= size < limit:     # nan is not
             return result
     except ValueError:
         pass
@@ -667,6 +677,10 @@ def begin(argv):
     run = load(given["load"]) if "load" in given else None
     args = settle(given, run)
     text = prepare(args, run)
+    shapes = {**param_shapes(len(text.vocab), *sizes(args)),
+              **state_shapes(args.batchsize, *sizes(args))}
+    if max(map(math.prod, shapes.values())) > 2**48:    # for which NumPy has a ValueError
+        raise MemoryError
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
@@ -703,10 +717,12 @@ def main(argv=None):
         signal.signal(number, lambda *_: os._exit(128 + number))
         stop.signal = number
     stop.signal, stop.trained, message, status = 0, False, "", 0
-    if hasattr(sys.stdout, "reconfigure"):              # a notebook's has none
-        sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
         with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
+            if getattr(sys.stdout, "closed", False):
+                after.enter_context(contextlib.redirect_stdout(None))
+            if hasattr(sys.stdout, "reconfigure"):      # a notebook's has none
+                sys.stdout.reconfigure(errors="backslashreplace")   # stderr does that by itself
             for name in "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK":      # Windows lacks some
                 number = getattr(signal, name, None)
                 if number and signal.getsignal(number) not in (None, signal.SIG_IGN):   # as nohup
@@ -721,17 +737,22 @@ def main(argv=None):
     except Failure as e:
         message, status = str(e), 1 if stop.trained else 2
     except MemoryError:
-        message, status = "there is not enough memory for these sizes", 2
+        message, status = "there is not enough memory for these sizes", 1 if stop.trained else 2
     except OSError as e:                                # of the log or of standard output
         message = f"cannot write {e.filename or 'the output'}: {e.strerror}"
         status = 2 if e.filename and not stop.trained else 1
         if isinstance(e, BrokenPipeError) or stop.signal:       # | head has seen enough
             message, status = "", 141
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # what is left of it is lost
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
         line = " ".join(f"{MODEL}-numpy.py: {message}".split())
-        say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+    for stream in sys.stdout, sys.stderr:
+        try:
+            if stream and not stream.closed:
+                stream.flush()
+        except OSError:                                 # what it could not write is lost
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
 
