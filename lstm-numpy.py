@@ -218,7 +218,7 @@ def gradients(params, inputs, targets, state, reset=-1, mask=1):
 
 def norm(grads):
     """The Euclidean norm of all gradients together, for clipping (Pascanu et al. 2013)."""
-    return math.hypot(*(np.linalg.norm(d) for d in grads.values()))
+    return math.hypot(*(np.linalg.norm(d.astype(float)) for d in grads.values()))
 
 
 def adagrad(p, d, mem, lr):
@@ -499,20 +499,27 @@ def train(args, run, text):
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}")
 
 
-def train_and_save(args, run, text):
-    """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
-    save before the first iteration claims the name, and shows that saving is possible."""
-    begun, path = run.iter, args.save and os.path.realpath(args.save)
-    same = path and args.load and os.path.exists(path) and os.path.samefile(path, args.load)
-    new = path and not (same and args.continued)
-    log(args, heading=True)                             # refuses what is no log
+def claim(args, path):
+    """Create the file of --save, so that of runs that start at once one gets it; False if it is
+    there and this run continues it."""
+    same = args.load and os.path.exists(path) and os.path.samefile(path, args.load)
+    if same and args.continued:
+        return False
     try:
-        if new:                                         # of runs that start at once one gets it
-            open(path, "xb").close()
+        open(path, "xb").close()
+        return True
     except OSError as e:
         advice = (", since another text is learnt or held out" if same else
                   f", or continue it by --load {args.save}" if os.path.isfile(path) else "")
         raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
+
+
+def train_and_save(args, run, text):
+    """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
+    save before the first iteration shows whether that is possible."""
+    begun, path = run.iter, args.save and os.path.realpath(args.save)
+    log(args, heading=True)                             # refuses what is no log
+    new = path and claim(args, path)
     try:
         if path and (error := save(run, path)):
             raise Failure(error)
@@ -565,8 +572,9 @@ def report(args, run, text):
 
 
 # ---- common: command line ----
-STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", ""))),
+STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", "a cell"))),
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
+SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]   # Windows lacks some, others lack the last
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
 
 
@@ -762,7 +770,7 @@ def main(argv=None):
                 after.enter_context(contextlib.redirect_stdout(None))
             if hasattr(sys.stdout, "reconfigure"):      # a notebook's has none
                 sys.stdout.reconfigure(errors="backslashreplace")   # stderr does that by itself
-            for name in "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK":      # Windows lacks some
+            for name in SIGNALS:
                 number = getattr(signal, name, None)
                 if number and signal.getsignal(number) not in (None, signal.SIG_IGN):   # as nohup
                     with contextlib.suppress(ValueError):       # in a thread there are no handlers
