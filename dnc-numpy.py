@@ -783,18 +783,23 @@ def train(args, run, text):
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}")
 
 
-def train_and_save(args, run, text):
-    """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
-    save before the first iteration claims the name, and shows that saving is possible."""
-    begun, path = run.iter, args.save and os.path.realpath(args.save)
-    new = path and not (args.continued and os.path.exists(path)
-                        and os.path.samefile(path, args.load))
+def claim(args, path):
+    """Create the file, so that of runs that start at once one gets it; False if it is continued."""
+    if args.continued and os.path.exists(path) and os.path.samefile(path, args.load):
+        return False
     try:
-        if new:                                         # of runs that start at once one gets it
-            open(path, "xb").close()
+        open(path, "xb").close()
+        return True
     except OSError as e:
         advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
         raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
+
+
+def train_and_save(args, run, text):
+    """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
+    save before the first iteration shows that saving is possible."""
+    begun, path = run.iter, args.save and os.path.realpath(args.save)
+    new = path and claim(args, path)
     try:
         if path:
             save(run, path)
