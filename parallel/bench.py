@@ -14,6 +14,7 @@ that it sums. PyTorch must first show the losses of the script; bench/race.py sa
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import pathlib
 import re
@@ -102,16 +103,22 @@ def main():
     p.add_argument("--turns", type=int, default=7)
     p.add_argument("--seconds", type=float, default=4.0, help="of one turn (default 4)")
     args = p.parse_args()
+    rows = [(model, size) for model in args.models for size in args.sizes or SIZES[model]
+            if re.fullmatch(r"[1-9]\d*(/[1-9]\d*)+", size)
+            and size.count("/") == SIZES[model][0].count("/")
+            and int(size.partition("/")[0]) >= args.workers]
+    if len({size for _, size in rows}) < len(set(args.sizes or ["default"])):
+        p.error("--sizes: one is of none of these models, or has fewer streams than workers")
+    if not (args.turns > 0 and 0 < args.seconds < math.inf and 2 <= args.workers <= os.cpu_count()):
+        p.error("--turns and --seconds are above 0, --workers from 2 to the number of cores")
     if not (MPIRUN and importlib.util.find_spec("mpi4py")):
         sys.exit("this takes mpi4py and mpirun: pip install -r parallel/requirements.txt")
     n = args.workers
     race.pin(n)
     print(f"| model | B/H/S (/N/W/R) | 1 process | {n} workers | × | PyTorch | × | ms | kB |",
           "|---|---|" + "--:|" * 7, sep="\n", flush=True)
-    for model in args.models:
-        kind = SIZES[model][0].count("/")
-        for size in [s for s in args.sizes or SIZES[model] if s.count("/") == kind]:
-            print(row(model, size, *measure(model, size, args)), flush=True)
+    for model, size in rows:
+        print(row(model, size, *measure(model, size, args)), flush=True)
 
 
 if __name__ == "__main__":
