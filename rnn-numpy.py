@@ -506,7 +506,7 @@ def log(args, *columns, heading=False):
         if args.fname and heading and os.path.exists(args.fname):
             with open(args.fname, "r+", encoding="utf-8", errors="replace") as file:
                 text = file.read() if os.path.isfile(args.fname) else "a device"
-                if not re.match(r"$|# (rnn|lstm|dnc)\t", text):
+                if not re.match(r"$|# \S+\thidden=", text):
                     raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
                 file.write("\n" * (text[-1:] not in ("", "\n")))        # end a line that was cut
         if args.fname:
