@@ -9,8 +9,8 @@ own forward pass, at every entry of every parameter and of the incoming state. W
 exact up to rounding, as no difference quotient is. A difference quotient only tells whether the
 forward pass has carried the imaginary part all the way.
 """
+import argparse
 import contextlib
-import copy
 import functools
 import os
 import sys
@@ -21,26 +21,71 @@ import warnings
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-M, B = 7, 2                         # characters, streams
+V, B = 7, 2                         # characters, streams
 STEP, DELTA = 1e-20, 1e-6           # of the complex step, of the difference quotient
 RESET = 2                           # the character that resets a stream, where one does
 CONTROLLER = "Wxh", "Whh", "Wrh", "bh"      # a mistake in the memory makes these wrong, too
+NEEDED = ("MODEL", "param_shapes", "state_shapes", "init_params", "forward", "backward", "adagrad",
+          "dropout_mask")
 
 
-# The equations: one step of one stream. x is a number, all else a vector or a matrix --------------
+class Wrong(Exception):
+    """The first thing that is wrong."""
+
+
+class Failure(Exception):
+    """Why the script cannot be checked."""
+
+
+@contextlib.contextmanager
+def blaming(path, what, kind=Wrong):
+    """Whatever exception the code at path raises becomes one of this kind, with its line."""
+    try:
+        yield
+    except (Exception, SystemExit) as e:
+        where = [f" (line {frame.lineno})" for frame in traceback.extract_tb(e.__traceback__)
+                 if frame.filename == path]
+        raise kind(f"{what}: {type(e).__name__}{''.join(where[-1:])}: {e}")
+
+
+def load(path):
+    """The script at path as a module, always from its source."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise Failure(f"cannot read {path}: it is not a regular file")
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as e:
+        raise Failure(f"cannot read {path}: {e.strerror}")
+    module = types.ModuleType("exercise")
+    module.__file__ = path
+    with blaming(path, f"{path} cannot be loaded", Failure):
+        exec(compile(source, path, "exec"), vars(module))
+    return module
+
+
+SHIPPED = {name: load(os.path.join(ROOT, f"{name}-numpy.py")) for name in ("rnn", "lstm", "dnc")}
+
+
+# The equations: one step of one stream. p: parameters, x: a number, m: the stream's dropout mask,
+# all ones without dropout. The rest are vectors and matrices --------------------------------------
 
 def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def cell(p, x, state):
+def softmax(z):
+    return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+
+
+def cell(p, x, state, m):
     i, o, f, g = np.split(p["Wxh"][:, x] + p["Whh"] @ state["h"] + p["bh"][:, 0], 4)
     c = np.tanh(g) * sigmoid(i) + sigmoid(f) * state["c"]
     h = sigmoid(o) * np.tanh(c)
     return {"h": h, "c": c}
 
 
-def gru(p, x, state):
+def gru(p, x, state, m):
     a_r, a_z, a_n = np.split(p["Wxh"][:, x] + p["bh"][:, 0], 3)
     u_r, u_z, u_n = np.split(p["Whh"] @ state["h"], 3)
     r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
@@ -48,75 +93,102 @@ def gru(p, x, state):
     return {"h": (1 - z) * n + z * state["h"]}
 
 
-def norm(p, x, state):
+def norm(p, x, state, m):
     a = p["Wxh"][:, x] + p["Whh"] @ state["h"]
     n = (a - np.mean(a)) / np.sqrt(np.mean((a - np.mean(a)) ** 2) + 1e-5)
     return {"h": np.tanh(p["gain"][:, 0] * n + p["bh"][:, 0])}
 
 
-@functools.cache
-def wiping_dnc():
-    """dnc-numpy.py as it is, but for M_t, which stands here; psi comes from what usage is given."""
-    dnc = load(os.path.join(ROOT, "dnc-numpy.py"))
-    usage = dnc.usage
-
-    def usage_and_psi(f, wr_, u_, ww_):
-        dnc.psi = np.prod(1 - f[0, :, None] * wr_[0], axis=0)
-        return usage(f, wr_, u_, ww_)
-
-    def write(M_, ww, e, v):
-        M_t = M_[0] * dnc.psi[:, None] * (1 - np.outer(ww[0], e[0])) + np.outer(ww[0], v[0])
-        return M_t[None], None
-    dnc.usage, dnc.write = usage_and_psi, write
-    return dnc
+def dropout(p, x, state, m):
+    return {"h": np.tanh(p["Wxh"][:, x] + p["Whh"] @ (m * state["h"]) + p["bh"][:, 0])}
 
 
-def deallocation(p, x, state):
-    state = {name: value[None] for name, value in state.items()}
-    return {name: value[0] for name, value in
-            wiping_dnc().forward(p, np.array([[x]]), state)[1].items()}
+def dnc(p, x, state, m, wiped=False, masked=False):
+    """The DNC, and what an exercise adds to it. M_ is M of step t - 1, and so on."""
+    M_, u_, L_, wr_, ww_ = (state[name] for name in ("M", "u", "L", "wr", "ww"))
+    (N, W), R, eps = M_.shape, len(wr_), 1e-6
+    i, o, f, g = np.split(p["Wxh"][:, x] + p["Whh"] @ state["h"] +
+                          p["Wrh"] @ state["r"].ravel() + p["bh"][:, 0], 4)
+    c = np.tanh(np.tanh(g) * sigmoid(i) + sigmoid(f) * state["c"])
+    h = sigmoid(o) * c
+    xi = {name[2:]: weights @ h for name, weights in p.items() if name[:2] == "Wh"}
+
+    def content(M, key, strength, mask):
+        key, M = mask * key, mask * M
+        lengths = np.sqrt(key @ key + eps) * np.sqrt((M * M).sum(axis=1) + eps)
+        return softmax((1 + np.log1p(np.exp(strength))) * (M @ key) / lengths)
+
+    psi = np.prod([1 - free * w for free, w in zip(sigmoid(xi["f"]), wr_)], axis=0)
+    u = (u_ + ww_ - u_ * ww_) * psi
+    phi, u_eps, a = np.argsort(u + 1e-9 * np.arange(N)), eps + (1 - eps) * u, np.empty(N)
+    for j, row in enumerate(phi):
+        a[row] = (1 - u_eps[row]) * np.prod(u_eps[phi[:j]])
+    mw = sigmoid(xi["mw"]) if masked else np.ones(W)
+    mr = sigmoid(xi["mr"]).reshape(R, W) if masked else np.ones((R, W))
+    ga, gw, e = sigmoid(xi["ga"]), sigmoid(xi["gw"]), sigmoid(xi["e"])
+    ww = gw * (ga * a + (1 - ga) * content(M_, xi["w"], xi["bw"], mw))
+    M = (M_ * psi[:, None] if wiped else M_) * (1 - np.outer(ww, e)) + np.outer(ww, xi["v"])
+    L = (1 - ww[:, None] - ww) * L_ + np.outer(ww, state["p"])
+    np.fill_diagonal(L, 0)
+    wr = np.empty((R, N))
+    for r, key in enumerate(xi["r"].reshape(R, W)):
+        back, here, ahead = softmax(xi["p"].reshape(R, 3)[r])
+        wr[r] = (back * L.T @ wr_[r] + here * content(M, key, xi["br"][r], mr[r]) +
+                 ahead * L @ wr_[r])
+    return {"h": h, "c": c, "u": u, "ww": ww, "M": M, "L": L,
+            "p": (1 - ww.sum()) * state["p"] + ww, "wr": wr, "r": wr @ M}
 
 
-# name: (where to start, sizes, equations, gates in the order of their rows, new shapes by H, what
-# to say of results that are wrong)
+# name: (where to start, sizes, equations, gates in the order of their rows, new shapes by the
+# sizes, what to say of results that are wrong)
 EXERCISES = {
-    "cell": ("lstm-numpy.py", (5,), cell, "iofg", lambda H: {},
+    "cell": ("lstm", (5,), cell, "iofg", lambda H: {},
              {"c": "c_t = g i + f c_{t-1}", "h": "h_t = o tanh(c_t)"}),
-    "gru": ("rnn-numpy.py", (5,), gru, "rzn",
-            lambda H: {"Wxh": (3 * H, M), "Whh": (3 * H, H), "bh": (3 * H, 1)},
+    "gru": ("rnn", (5,), gru, "rzn",
+            lambda H: {"Wxh": (3 * H, V), "Whh": (3 * H, H), "bh": (3 * H, 1)},
             {"h": "h_t = (1 - z) n + z h_{t-1}"}),
-    "norm": ("rnn-numpy.py", (5,), norm, "", lambda H: {"gain": (H, 1)},
+    "norm": ("rnn", (5,), norm, "", lambda H: {"gain": (H, 1)},
              {"h": "h_t = tanh(gain (a_t - mean) / sqrt(var + 1e-5) + bh)"}),
     "rmsprop": (),
-    "deallocation": ("dnc-numpy.py", (3, 4, 2, 2), deallocation, "iofg", lambda H: {},
+    "dropout": ("rnn", (5,), dropout, "", lambda H: {},
+                {"h": "h_t = tanh(Wxh x_t + Whh (m h_{t-1}) + bh)", "y": "y_t = Why (m h_t) + by"}),
+    "deallocation": ("dnc", (3, 4, 2, 2), functools.partial(dnc, wiped=True), "iofg",
+                     lambda H, N, W, R: {},
                      {"ww": "content for writing looks at M_{t-1} before it is wiped",
-                      "M": "M_t = (M_{t-1} psi_t 1^T) (1 - ww_t e_t^T) + ww_t v_t^T"})}
-RESULTS = "c", "h", "u", "ww", "M", "L", "p", "wr", "r", "logits"      # each one uses those before
+                      "M": "M_t = (M_{t-1} psi_t 1^T) (1 - ww_t e_t^T) + ww_t v_t^T"}),
+    "masks": ("dnc", (3, 4, 3, 2), functools.partial(dnc, masked=True), "iofg",
+              lambda H, N, W, R: {"Whmr": (R * W, H), "Whmw": (W, H)},
+              {"ww": "c[i] = softmax over i of beta cos(m k, m M[i]), for writing",
+               "wr": "c[i] = softmax over i of beta cos(m k, m M[i]), for reading"})}
+RESULTS = "c", "h", "u", "ww", "M", "L", "p", "wr", "r", "y"        # each one uses those before
 
 
 # Checks -------------------------------------------------------------------------------------------
-
-class Wrong(Exception):
-    """The first thing that is wrong."""
-
-
-@contextlib.contextmanager
-def blaming(module, what):
-    """Whatever exception the reader's code raises, or what it returns: that is what is wrong."""
-    try:
-        yield
-    except (Exception, SystemExit) as e:
-        where = [f" (line {frame.lineno})" for frame in traceback.extract_tb(e.__traceback__)
-                 if frame.filename == module.__file__]
-        raise Wrong(f"{what}: {type(e).__name__}{''.join(where[-1:])}: {e}")
-
 
 def shapes(arrays):
     return {name: np.shape(value) for name, value in arrays.items()}
 
 
 def as_type(dtype, *groups):
-    return ({name: value.astype(dtype) for name, value in group.items()} for group in groups)
+    return [{name: value.astype(dtype) for name, value in group.items()} for group in groups]
+
+
+def own(x):
+    """A copy for the reader's code, which has to leave it as it is: what load returns is read-only,
+    too. x: an array, a dict of arrays, or None."""
+    if isinstance(x, dict):
+        return {name: own(value) for name, value in x.items()}
+    if x is not None:
+        x = x.copy()
+        x.flags.writeable = False
+    return x
+
+
+def only_arrays(results):
+    """What the reader's code returns, by name, can be compared."""
+    for name, value in results.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
+            raise Failure(f"{name} is no array of floating-point numbers: {type(value).__name__}")
 
 
 def same(what, found, expected):
@@ -140,17 +212,18 @@ def same_numbers(what, found, expected, tolerance, gates=""):
                     f", all in the rows of {', '.join(rows)}" * (0 < len(rows) < len(gates)))
 
 
-def reference(step, params, inputs, state, reset=None):
-    """The equations for all steps of all streams: logits (M, S, B), and the state after them."""
-    logits, after = np.empty((M, *inputs.shape)), {k: v.copy() for k, v in state.items()}
+def reference(step, params, inputs, state, reset=-1, mask=None):
+    """The equations for all steps of all streams: y (S, B, V), and the state after them."""
+    y, after = np.empty((*inputs.shape, V)), {k: v.copy() for k, v in state.items()}
     for (t, b), x in np.ndenumerate(inputs):
         stream = {name: value[b] * (x != reset) for name, value in after.items()}
-        for name, value in step(params, x, stream).items():
+        m = np.ones_like(stream["h"]) if mask is None else mask[min(t, len(mask) - 1), b]
+        for name, value in step(params, x, stream, m).items():
             after[name][b] = value
-        logits[:, t, b] = params["Why"] @ after["h"][b] + params["by"][:, 0]
+        y[t, b] = params["Why"] @ (m * after["h"][b]) + params["by"][:, 0]
         if "Wry" in params:
-            logits[:, t, b] += params["Wry"] @ after["r"][b].ravel()
-    return logits, after
+            y[t, b] += params["Wry"] @ after["r"][b].ravel()
+    return y, after
 
 
 class Model:
@@ -158,59 +231,72 @@ class Model:
 
     def __init__(self, module, start, sizes, step, gates, new, equations):
         self.module, self.step, self.gates, self.equations = module, step, gates, equations
-        self.rng, shipped = np.random.default_rng(1), load(os.path.join(ROOT, start))
-        self.taken = shipped.MODEL
-        expected = {**shipped.param_shapes(M, *sizes), **new(sizes[0])}
-        zero = {k: np.zeros(shape) for k, shape in shipped.state_shapes(B, *sizes).items()}
-        with blaming(module, "param_shapes, state_shapes, init_params"):
-            found = module.param_shapes(M, *sizes), module.state_shapes(B, *sizes)
-            gain = module.init_params(self.rng, M, 0, *sizes).get("gain", np.ones(1))
-        same("param_shapes", found[0], expected)
-        same("state_shapes", found[1], shapes(zero))
+        self.rng, self.taken, shipped = np.random.default_rng(1), start, SHIPPED[start]
+        self.expected = {**shipped.param_shapes(V, *sizes), **new(*sizes)}
+        args = argparse.Namespace(init=1.0, forget_bias=1.0,
+                                  **dict(zip(("hidden", "locations", "width", "heads"), sizes)))
+        with blaming(module.__file__, "param_shapes, state_shapes, init_params"):
+            found = module.param_shapes(V, *sizes), module.state_shapes(B, *sizes)
+            first = dict(module.init_params(self.rng, V, args))
+        same("param_shapes", found[0], self.expected)
+        same("state_shapes", found[1], shipped.state_shapes(B, *sizes))
+        same("init_params", shapes(first), self.expected)
+        only_arrays(first)
+        gain = first.get("gain", np.ones(1))
         same_numbers("init_params: gain", gain, np.ones_like(gain), 0)
         self.params = {}
-        for name in sorted(expected, key=CONTROLLER.__contains__):
+        for name, shape in found[0].items():            # forward relies on their order
             large = 3 if name[:2] == "Wh" and name not in ("Whh", "Why") else 0.8   # gates far from
-            self.params[name] = self.rng.standard_normal(expected[name]) * large    # their middle
+            self.params[name] = self.rng.standard_normal(shape) * large             # their middle
+        zero = {name: np.zeros(shape) for name, shape in found[1].items()}
         self.state = reference(step, self.params, self.inputs(5), zero)[1]
 
     def inputs(self, steps):
         """Random characters; the one that resets comes first in one stream, midway in the other."""
-        inputs = self.rng.integers(M, size=(steps, B))
+        inputs = self.rng.integers(V, size=(steps, B))
         inputs[0, 1] = inputs[steps // 2, 0] = RESET
         return inputs
 
-    def forward(self, inputs, params, state, reset=None):
-        what = "forward" + " with complex numbers" * np.iscomplexobj(params["Why"])
-        with blaming(self.module, what):
-            logits, after, cache = self.module.forward(
-                params, inputs, copy.deepcopy(state), *[reset] * bool(reset))
-            found = shapes(after)
-        same("forward: state after the window", found, shapes(state))
-        return logits, after, cache
+    def mask(self, steps, drop):
+        """None, or dropout's: a unit is dropped, or counts twice."""
+        shape = 1 if self.step is dropout else steps, *self.state["h"].shape
+        return 2.0 * (self.rng.random(shape) < 0.5) if drop else None
 
-    def check_forward(self, windows, steps, reset=None):
+    def forward(self, inputs, params, state, reset, mask):
+        """y and the state after the window, by name, and the cache."""
+        what = "forward" + " with complex numbers" * np.iscomplexobj(params["Why"])
+        with blaming(self.module.__file__, what):
+            y, after, cache = self.module.forward(
+                own(params), own(inputs), own(state), reset, own(mask))
+            results = {"y": y, **after}
+        only_arrays(results)
+        expected = {"y": (*inputs.shape, V), **shapes(state)}
+        same("forward: y and the state after the window", shapes(results), expected)
+        return results, cache
+
+    def check_forward(self, windows, steps, reset=-1, drop=False):
         """Windows that follow each other, in each the results in the order of their use."""
         after = expected = self.state
         for k in range(windows):
-            inputs = self.inputs(steps)
-            logits, after, _ = self.forward(inputs, self.params, after, reset)
-            y, expected = reference(self.step, self.params, inputs, expected, reset)
-            found, should = {"logits": logits, **after}, {"logits": y, **expected}
+            inputs, mask = self.inputs(steps), self.mask(steps, drop)
+            found, _ = self.forward(inputs, self.params, after, reset, mask)
+            y, expected = reference(self.step, self.params, inputs, expected, reset, mask)
+            after, should = {k: v for k, v in found.items() if k != "y"}, {"y": y, **expected}
             for name in filter(should.__contains__, RESULTS):
                 what = f"{self.equations.get(name, 'an equation that stays')}: {name}"
                 same_numbers(what, found[name], should[name], 1e-10)
 
-    def check_backward(self, steps, reset=None):
-        """The gradients of a weighted sum of the logits and of the state after the window."""
-        inputs = self.inputs(steps)
-        logits, after, cache = self.forward(inputs, self.params, self.state, reset)
-        dlogits = self.rng.standard_normal(logits.shape)
-        dstate = {k: self.rng.standard_normal(v.shape) for k, v in after.items()}
-        with blaming(self.module, "backward"):
-            grads, before = self.module.backward(self.params, cache, dlogits.copy(),
-                                                 copy.deepcopy(dstate))
+    def check_backward(self, steps, reset=-1, drop=False):
+        """The gradients of a weighted sum of y and of the state after the window."""
+        inputs, mask = self.inputs(steps), self.mask(steps, drop)
+        results, cache = self.forward(inputs, self.params, self.state, reset, mask)
+        weights = {k: self.rng.standard_normal(v.shape) for k, v in results.items()}
+        dstate = {k: weights[k] for k in self.state}
+        with blaming(self.module.__file__, "backward"):
+            grads, before = self.module.backward(
+                own(self.params), cache, own(weights["y"]), own(dstate))
             found = {**grads, **{f"the incoming {k}": v for k, v in before.items()}}
+        only_arrays({f"the gradient of {k}": v for k, v in found.items()})
 
         params, state = as_type(complex, self.params, self.state)
         blocks = {**params, **{f"the incoming {k}": v for k, v in state.items()}}
@@ -220,11 +306,12 @@ class Model:
             """The weighted sum, with x, a block, changed for the moment."""
             before = x.copy()
             x += change
-            logits, after, _ = self.forward(inputs, params, state, reset)
+            results, _ = self.forward(inputs, params, state, reset, mask)
             x[...] = before
-            return (logits * dlogits).sum() + sum((after[k] * dstate[k]).sum() for k in dstate)
+            return sum((results[k] * weights[k]).sum() for k in weights)
 
-        for name, x in blocks.items():
+        for name in sorted(params, key=CONTROLLER.__contains__) + list(blocks)[len(params):]:
+            x = blocks[name]
             n, a = np.empty(x.shape), found[name]
             for at in np.ndindex(x.shape):
                 change = np.zeros(x.shape, complex)
@@ -241,12 +328,16 @@ class Model:
 
     def check_type(self):
         params, state = as_type(np.float32, self.params, self.state)
-        for reset in None, RESET:
-            logits, after, cache = self.forward(self.inputs(3), params, state, reset)
-            with blaming(self.module, "backward"):
-                grads, before = self.module.backward(params, cache, logits, state)
-            found = {"logits": logits, **after,
-                     **{f"the gradient of {k}": v for k, v in {**grads, **before}.items()}}
+        for reset, drop in (-1, False), (RESET, True):
+            mask = self.mask(3, drop)
+            results, cache = self.forward(self.inputs(3), params, state, reset,
+                                          mask if mask is None else mask.astype(np.float32))
+            with blaming(self.module.__file__, "backward"):
+                grads, before = self.module.backward(
+                    own(params), cache, own(results["y"]), own(state))
+                found = {**results, **{f"the gradient of {k}": v
+                                       for k, v in {**grads, **before}.items()}}
+            only_arrays(found)
             types = {k: v.dtype.name for k, v in found.items()}
             same("type", types, dict.fromkeys(found, "float32"))
 
@@ -261,70 +352,117 @@ def check_rmsprop(module):
     rng = np.random.default_rng(6)
     p, mem, scale = rng.standard_normal(20), np.zeros(20), 10.0 ** rng.integers(-6, 2, 20)
     for _ in range(5):
-        d, before = rng.standard_normal(20) * scale, {"mem": mem.copy(), "p": p.copy()}
-        expected_mem = 0.9 * mem + 0.1 * d ** 2
-        expected_p = p - 0.1 * d / np.sqrt(expected_mem + 1e-8)
-        with blaming(module, "adagrad"):
-            module.adagrad(p, d.copy(), mem, 0.1)
-        for name, value in ("mem", mem), ("p", p):
-            if np.array_equal(value, before[name]):
-                raise Wrong(f"{name} has not changed: {name} = ... does not change it in place")
-        same_numbers("mem", mem, expected_mem, 1e-12 * expected_mem)
-        same_numbers("p", p, expected_p, 1e-12)
+        d = rng.standard_normal(20) * scale
+        with blaming(module.__file__, "adagrad"):
+            new_p, new_mem = module.adagrad(own(p), own(d), own(mem), 0.1)
+        only_arrays({"p": new_p, "mem": new_mem})
+        mem = 0.9 * mem + 0.1 * d ** 2
+        p = p - 0.1 * d / np.sqrt(mem + 1e-8)
+        same_numbers("mem", new_mem, mem, 1e-12 * mem)
+        same_numbers("p", new_p, p, 1e-12)
+
+
+def check_mask(module):
+    """One mask for all steps, of the streams of share(B), that differs between iterations."""
+    share = 1.0 * (np.arange(200) > 50)                 # of 200 streams this process has 150
+    module.share = lambda B: slice(50, B)
+    run = argparse.Namespace(iter=0, params={"by": np.zeros((V, 1), np.float32)})
+    args = argparse.Namespace(dropout=0.25, batchsize=len(share), seqlength=3, hidden=20, seed=1)
+    masks = []
+    for run.iter in 0, 1:
+        with blaming(module.__file__, "dropout_mask"):
+            masks.append(module.dropout_mask(args, run))
+        only_arrays({"dropout_mask": masks[-1]})
+        same("dropout_mask", {"its shape": masks[-1].shape, "its type": masks[-1].dtype.name},
+             {"its shape": (1, 150, 20), "its type": "float32"})
+        same("dropout_mask with --dropout 0.25",
+             {"its values": [round(float(x), 4) for x in np.unique(masks[-1])]},
+             {"its values": [0.0, 1.3333]})
+        same_numbers("dropout_mask: mean", masks[-1].mean(dtype=float), 1.0, 0.1)
+    if (masks[0] == masks[1]).all():
+        raise Wrong("dropout_mask is the same in all iterations")
+    args.dropout = 0.0
+    with blaming(module.__file__, "dropout_mask"):
+        same("dropout_mask", {"without dropout": module.dropout_mask(args, run)},
+             {"without dropout": None})
 
 
 def checks(name, module):
     """What is checked, in words, the function that does it, and its arguments."""
     if name == "rmsprop":
-        return [("mem = 0.9 mem + 0.1 d^2, p = p - lr d / sqrt(mem + 1e-8), in place",
+        return [("mem = 0.9 mem + 0.1 d^2, p = p - lr d / sqrt(mem + 1e-8)",
                  check_rmsprop, module)]
     model = Model(module, *EXERCISES[name])             # looks at names and shapes
+    shared = [("one mask for all steps", check_mask, module)] if name == "dropout" else []
     return [("forward, one step", model.check_forward, 1, 1),
             ("forward, 4 windows of 3 steps", model.check_forward, 4, 3),
             ("backward, one step", model.check_backward, 1),
             ("backward, 3 steps", model.check_backward, 3),
             ("--reset, forward", model.check_forward, 4, 3, RESET),
             ("--reset, backward", model.check_backward, 3, RESET),
+            *shared,
+            ("--dropout, forward", model.check_forward, 4, 3, RESET, True),
+            ("--dropout, backward", model.check_backward, 3, RESET, True),
             ("single precision stays single precision", model.check_type),
             ("MODEL has a new name", model.check_name)]
 
 
-def load(path):
-    """The script at path as a module, always from its source."""
-    module = types.ModuleType("exercise")
-    module.__file__ = path
-    with open(path, "rb") as file:
-        source = file.read()
-    with blaming(module, f"{path} cannot be loaded"):
-        exec(compile(source, path, "exec"), vars(module))
-    return module
+def say(text, end="\n", file=None):
+    """Print, control characters spelt out."""
+    try:
+        SHIPPED["rnn"].say(text, end, file)
+    except ValueError:
+        raise Failure("the script has closed standard output")
+
+
+def one_line(text):
+    line = " ".join(text.split())
+    return line if len(line) < 500 else line[:500] + " ..."
+
+
+def check(name, path):
+    """Print what is right, up to what is not; returns the exit status."""
+    module = load(path)
+    if missing := [needed for needed in NEEDED if not hasattr(module, needed)]:
+        raise Failure(f"{path} has no {missing[0]}: it is no copy of one of the scripts")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            for what, function, *args in checks(name, module):
+                say(what, end=": ")
+                function(*args)
+                say("ok")
+    except Wrong as e:
+        say(one_line(f"WRONG: {e}"))
+        return 1
+    except Failure:
+        say("")                                         # its message goes to standard error
+        raise
+    say(f"right: {path} solves {name}")
+    return 0
 
 
 def main(argv):
     """Run the command line; returns the exit status."""
-    if len(argv) != 2 or argv[0] not in EXERCISES:
-        print(f"usage: check.py {'|'.join(EXERCISES)} SCRIPT", file=sys.stderr)
-        return 2 * ("--help" not in argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        module = load(argv[1])
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            for what, function, *args in checks(argv[0], module):
-                print(what, end=": ", flush=True)
-                function(*args)
-                print("ok")
-        print(f"right: {argv[1]} solves {argv[0]}", flush=True)
-        return 0
-    except Wrong as e:
-        print("WRONG:", " ".join(str(e).split()), flush=True)
-        return 1
+        if len(argv) != 2 or argv[0] not in EXERCISES:
+            usage = f"usage: check.py {'|'.join(EXERCISES)} SCRIPT"
+            say(usage, file=None if "--help" in argv else sys.stderr)
+            return 2 * ("--help" not in argv)
+        return check(*argv)
+    except Failure as e:
+        say(one_line(f"check.py: {e}"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:                             # as in | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    except OSError as e:
-        print(f"check.py: cannot read {argv[1]}: {e.strerror}", file=sys.stderr)
+    except OSError as e:                                # of standard output: | head, a full disk
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(e, BrokenPipeError):
+            return 141
+        say(f"check.py: cannot write the output: {e.strerror}", file=sys.stderr)
         return 2
 
 

@@ -10,7 +10,8 @@ change below them.
 import os
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from check import ROOT, Failure, one_line, say
+
 SOLUTIONS = {}
 
 SOLUTIONS["cell"] = "lstm-numpy.py", '''\
@@ -27,23 +28,31 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 -    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
 -    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
 -    and back, which turns the gradients of h and c into those of a and c_.
-+    """The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000): s, and c = tanh(s).
++    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
 +
-+    s = g i + f s_,  h = o tanh(s),  with i, o, f = sigmoid(a), g = tanh(a). a: (B, 4 H);
-+    c_: (B, H), s of step t - 1. Returns h, s and back, which turns gradients of h and s into those
-+    of a and s_.
++    Hochreiter and Schmidhuber 1997; Gers et al. 2000. a: (B, 4 H), c_: (B, H), c of step t - 1.
++    Returns h, c and back, which turns the gradients of h and c into those of a and c_.
 
-# The article's cell hands tanh(s) on to the next step, the usual one s itself. In back, the only
-# change is where dc comes in: past tanh. The other factor of o is tanh(s) in both.
+# The article's cell hands tanh(c) on to the next step, the usual one c itself. In back the only
+# change but for names is where dc comes in: past tanh. The other factor of o is tanh(c) in both.
 -    c = np.tanh(g * i + f * c_)
-+    s = g * i + f * c_
-+    c = np.tanh(s)
++    c = g * i + f * c_
++    shown = np.tanh(c)
 
--        ds = (dh * o + dc) * (1 - c * c)            # c = tanh(s), and tanh' = 1 - tanh^2
-+        ds = dh * o * (1 - c * c) + dc              # c = tanh(s), and tanh' = 1 - tanh^2
-
+-        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c; c = tanh(s), and tanh' = 1 - tanh^2
+-        da = [ds * g * i * (1 - i),                 # s = g i + f c_, and sigmoid' = s (1 - s)
+-              dh * c * o * (1 - o),
+-              ds * c_ * f * (1 - f),
+-              ds * i * (1 - g ** 2)]
+-        return np.concatenate(da, axis=1), ds * f
 -    return o * c, c, back
-+    return o * c, s, back
++        dc = dc + dh * o * (1 - shown ** 2)         # h = o tanh(c), and tanh' = 1 - tanh^2
++        da = [dc * g * i * (1 - i),                 # c = g i + f c_, and sigmoid' = s (1 - s)
++              dh * shown * o * (1 - o),
++              dc * c_ * f * (1 - f),
++              dc * i * (1 - g ** 2)]
++        return np.concatenate(da, axis=1), dc * f
++    return o * shown, c, back
 '''
 
 SOLUTIONS["gru"] = "rnn-numpy.py", '''\
@@ -58,9 +67,9 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -    """Names and shapes of the parameters; biases are columns."""
 +    """Names and shapes of the parameters; biases are columns, the gates' rows are r, z, n."""
 
--    return {"Wxh": (H, M),      # character to hidden
+-    return {"Wxh": (H, V),      # character to hidden
 -            "Whh": (H, H),      # hidden to hidden, one step later
-+    return {"Wxh": (3 * H, M),  # character to gates
++    return {"Wxh": (3 * H, V),  # character to gates
 +            "Whh": (3 * H, H),  # hidden to gates, one step later
 
 -            "bh": (H, 1),
@@ -77,58 +86,46 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    """r, z = sigmoid(a + u),  n = tanh(a + r u),  h = (1 - z) n + z h_.
 +
 +    a = Wxh x + bh and u = Whh h_, (B, 3 H), a third for each of r, z, n; h_: (B, H). Returns h and
-+    back, which makes of the gradient of h those of a, u and h_ (without what comes through u).
++    back, which turns the gradient of h into those of a, u and h_ (without what comes through u).
 +    """
-+    H = h_.shape[1]
-+    rz, un = sigmoid(a[:, :2 * H] + u[:, :2 * H]), u[:, 2 * H:]
-+    r, z = rz[:, :H], rz[:, H:]
-+    n = np.tanh(a[:, 2 * H:] + r * un)
++    (a_r, a_z, a_n), (u_r, u_z, u_n) = np.split(a, 3, axis=1), np.split(u, 3, axis=1)
++    r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
++    n = np.tanh(a_n + r * u_n)
 +
 +    def back(dh):
-+        dn = dh * (1 - z) * (1 - n * n)             # tanh' = 1 - tanh^2
-+        dr, dz = dn * un * r * (1 - r), dh * (h_ - n) * z * (1 - z)
-+        return (np.concatenate([dr, dz, dn], axis=1), np.concatenate([dr, dz, dn * r], axis=1),
-+                dh * z)
++        dn = dh * (1 - z) * (1 - n ** 2)            # of a_n + r u_n; tanh' = 1 - tanh^2
++        dr = dn * u_n * r * (1 - r)                 # sigmoid' = sigmoid (1 - sigmoid)
++        dz = dh * (h_ - n) * z * (1 - z)
++        return (np.concatenate([dr, dz, dn], axis=1),
++                np.concatenate([dr, dz, dn * r], axis=1), dh * z)
 +    return (1 - z) * n + z * h_, back
 +
 +
- def forward(params, inputs, state, reset=None):
+ def forward(params, inputs, state, reset=-1, mask=None):
 
--    h[0] = state["h"]
-+    h[0], steps = state["h"], []
+-    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
++    h[-1], steps = state["h"], []                   # so that h[t - 1] is right for t = 0, too
 
--        a = np.dot(h[t], WhhT)
--        if reset is not None:                       # h[t] stays as it is: y needs it
--            a *= keep[t]
--        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row; bh is in it
--        np.tanh(a, out=h[t + 1])
-+        h_ = h[t] if keep is None else h[t] * keep[t]       # h[t] stays as it is: y needs it
-+        a = WxhT.take(inputs[t], axis=0)            # the one-hot x_t picks a row; bh is in it
-+        h[t + 1], cell_back = gru_cell(a, np.dot(h_, WhhT), h_)
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
++        h[t], cell_back = gru_cell(Wx[inputs[t]], h_ @ WhhT, h_)    # x_t picks a row of Wx
 +        steps.append(cell_back)
 
--    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
-+    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep, steps)
+-    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
++    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, steps, mask, mh)
 
--    inputs, h, keep = cache
-+    inputs, h, keep, steps = cache
+-    inputs, fresh, h, mask, mh = cache
++    inputs, fresh, h, steps, mask, mh = cache
 
--    slope = 1 - h[1:] ** 2                      # tanh' = 1 - tanh^2
--    da = np.empty_like(dh)                      # a_t: the argument of tanh
-+    da, du = np.empty((2, S, B, 3 * H), Whh.dtype)
+-    da, dh_next = np.empty_like(dh), dstate["h"]
++    (da, du), dh_next = np.empty((2, S, B, len(Whh)), Whh.dtype), dstate["h"]
 
--        np.multiply(dh[t] + dh_next, slope[t], out=da[t])
--        dh_next = np.dot(da[t] if keep is None else da[t] * keep[t], Whh)
-+        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)
-+        dh_next = dh_ + np.dot(du[t], Whh)
-+        if keep is not None:
-+            dh_next *= keep[t]
+-        da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
+-        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
++        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)   # h = gru_cell(a, u, h_)
++        dh_next = restart(dh_ + du[t] @ Whh, fresh[t])  # u = Whh h_
 
--    da_kept = (da if keep is None else da * keep).reshape(S * B, -1)
-+    h_ = h[:S] if keep is None else h[:S] * keep
-
--            "Whh": np.dot(da_kept.T, h[:S].reshape(S * B, H)),
-+            "Whh": np.dot(du.reshape(S * B, -1).T, h_.reshape(S * B, H)),
+-            "Whh": rows(da).T @ rows(h_),
++            "Whh": rows(du).T @ rows(h_),
 '''
 
 SOLUTIONS["norm"] = "rnn-numpy.py", '''\
@@ -147,9 +144,9 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
              "bh": (H, 1),
 
 -    """Initial parameters: random weights, biases 0."""
--    return random_weights(rng, param_shapes(M, *sizes), init)
+-    return random_weights(rng, param_shapes(V, *sizes(args)), args.init)
 +    """Initial parameters: random weights, biases 0, gain 1."""
-+    params = random_weights(rng, param_shapes(M, *sizes), init)
++    params = random_weights(rng, param_shapes(V, *sizes(args)), args.init)
 +    params["gain"][:] = 1
 +    return params
 
@@ -167,53 +164,99 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    return n, back
 +
 +
- def forward(params, inputs, state, reset=None):
+ def forward(params, inputs, state, reset=-1, mask=None):
 
--    Wxh, Whh, Why, bh, by = (params[name] for name in ("Wxh", "Whh", "Why", "bh", "by"))
-+    Wxh, Whh, Why, gain, bh, by = (
-+        params[name] for name in ("Wxh", "Whh", "Why", "gain", "bh", "by"))
+-    Wxh, Whh, Why, bh, by = params.values()
+-    (S, B), (V, H) = inputs.shape, Why.shape
++    Wxh, Whh, Why, gain, bh, by = params.values()
++    (S, B), (V, H) = inputs.shape, Why.shape
 
--    h[0] = state["h"]
--    WxhT, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()  # copies are faster than views
-+    h[0], n, steps = state["h"], np.empty((S, B, H), Whh.dtype), []
-+    WxhT, WhhT = Wxh.T.copy(), Whh.T.copy()         # copies are faster than views
+-    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
+-    Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
++    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
++    n, steps = np.empty((S, B, H), Whh.dtype), []
++    Wx, WhhT = Wxh.T.copy(), Whh.T.copy()           # copies are 5 to 10 % faster than views
 
--        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row; bh is in it
--        np.tanh(a, out=h[t + 1])
-+        a += WxhT.take(inputs[t], axis=0)           # the one-hot x_t picks a row
-+        n[t], normalize_back = normalize(a)
-+        np.tanh(gain.T * n[t] + bh.T, out=h[t + 1])
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
++        n[t], normalize_back = normalize(Wx[inputs[t]] + h_ @ WhhT)     # x_t picks a row of Wx
++        h[t] = np.tanh(gain.T * n[t] + bh.T)
 +        steps.append(normalize_back)
 
--    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, keep)
-+    return y.reshape(M, S, B), {"h": h[S].copy()}, (inputs, h, n, keep, steps)
+-    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
++    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, n, steps, mask, mh)
 
--    Whh, Why = params["Whh"], params["Why"]
--    inputs, h, keep = cache
-+    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
-+    inputs, h, n, keep, steps = cache
+-    Wxh, Whh, Why, bh, by = params.values()
+-    inputs, fresh, h, mask, mh = cache
++    Wxh, Whh, Why, gain, bh, by = params.values()
++    inputs, fresh, h, n, steps, mask, mh = cache
 
--    da = np.empty_like(dh)                      # a_t: the argument of tanh
-+    dz, da = np.empty_like(dh), np.empty_like(dh)       # z_t: the argument of tanh
+-    da, dh_next = np.empty_like(dh), dstate["h"]
++    dz, da, dh_next = np.empty_like(dh), np.empty_like(dh), dstate["h"]
 
--        np.multiply(dh[t] + dh_next, slope[t], out=da[t])
-+        np.multiply(dh[t] + dh_next, slope[t], out=dz[t])
-+        da[t] = steps[t](dz[t] * gain.T)
+-        da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
+-        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
++        dz[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(z), and tanh' = 1 - tanh^2
++        da[t] = steps[t](gain.T * dz[t])                # z = gain n + bh, n = normalize(a)
++        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_
 
-+    dz, n = dz.reshape(S * B, H), n.reshape(S * B, H)
-     dWxh = one_hot_product(da.reshape(S * B, -1), inputs, M)
-
--            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
-+            "gain": (dz * n).sum(axis=0)[:, None],
-+            "bh": dz.sum(axis=0)[:, None],
+-            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
++            "gain": (rows(dz) * rows(n)).sum(axis=0)[:, None],
++            "bh": rows(dz).sum(axis=0)[:, None],
 '''
 
 SOLUTIONS["rmsprop"] = "rnn-numpy.py", "", '''
--    """Adagrad (Duchi et al. 2011), in place; mem is the sum of squared gradients."""
--    mem += d * d
-+    """RMSProp (Hinton 2012), in place and under the old name; mem: a running mean of d^2."""
-+    mem *= 0.9
-+    mem += 0.1 * d * d
+-    """Adagrad (Duchi et al. 2011): p and mem, the sum of squared gradients, after a step."""
+-    mem = mem + d * d
++    """RMSProp (Hinton 2012) under the old name: p and mem, a running mean of d^2, after a step."""
++    mem = 0.9 * mem + 0.1 * d * d
+'''
+
+SOLUTIONS["dropout"] = "rnn-numpy.py", '''\
+A recurrent neural network (RNN) with one dropout mask for all steps, in pure NumPy.
+
+    h_t = tanh(Wxh x_t + Whh (m h_{t-1}) + bh)        y_t = Why (m h_t) + by
+
+(Gal and Ghahramani 2016.)
+''', '''
+-MODEL = "rnn"
++MODEL = "dropout-rnn"
+
+-    before which a stream's state becomes zero. mask: dropout's, (S, B, H). Returns the logits y
+-    (S, B, V), the state after the last step, and the cache that backward needs.
++    before which a stream's state becomes zero. mask: dropout's, (1, B, H). Returns the logits y
++    (S, B, V), the state after the last step, and the cache that backward needs.
+
+-    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
++    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
++    m = np.ones((1, B, H), Whh.dtype) if mask is None else mask
+
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
++        h[t] = np.tanh(Wx[inputs[t]] + (m[0] * h_) @ WhhT)      # the one-hot x_t picks a row of Wx
+
+# m is the same for all steps, so it is a factor in front of both gradients that h_t gets.
+-    mh = h[:S] if mask is None else mask * h[:S]
++    mh = m * h[:S]
+
+-    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
++    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, m, mh)
+
+-    inputs, fresh, h, mask, mh = cache
++    inputs, fresh, h, m, mh = cache
+
+-    dh = dmh if mask is None else mask * dmh
++    dh = m * dmh
+
+-        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
++        dh_next = restart(m[0] * (da[t] @ Whh), fresh[t])       # a = Wxh x + Whh (m h_) + bh
+
+-            "Whh": rows(da).T @ rows(h_),
++            "Whh": rows(da).T @ rows(m * h_),
+
+-    """Dropout (Srivastava et al. 2014) on what the output reads, (S, B, H): 0 with probability P,
++    """Dropout (Gal and Ghahramani 2016), one mask for all steps, (1, B, H): 0 with probability P,
+
+-    shape = args.seqlength, args.batchsize, args.hidden
++    shape = 1, args.batchsize, args.hidden
 '''
 
 SOLUTIONS["deallocation"] = "dnc-numpy.py", '''\
@@ -231,9 +274,9 @@ A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
 
 # psi has two uses, in u and in wipe, so two gradients add up.
 -    def back(du):
--        dused, dpsi, dkept = du * psi, du * used, np.empty_like(kept)
+-        dused, dpsi = du * psi, du * used
 +    def back(du, dpsi):
-+        dused, dpsi, dkept = du * psi, dpsi + du * used, np.empty_like(kept)
++        dused, dpsi = du * psi, dpsi + du * used
 
 -    return used * psi, back
 +    return used * psi, psi, back
@@ -254,17 +297,104 @@ A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
 +    wiped, wipe_back = wipe(M_, psi)
 +    M, write_back = write(wiped, ww, e, v)
 
--        dM_, dww4, de, dv = write_back(dM + dM2 + dM3)
-+        dwiped, dww4, de, dv = write_back(dM + dM2 + dM3)
+-        dM_, dww_from_M, de, dv = write_back(dM + dM_from_r + dM_from_cr)
++        dwiped, dww_from_M, de, dv = write_back(dM + dM_from_r + dM_from_cr)
 +        dM_, dpsi = wipe_back(dwiped)
 
--        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da))
-+        df, dwr_2, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
+-        df, dwr_more, du_, dww_ = usage_back(du + allocation_back(da))
++        df, dwr_more, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
 '''
 
+SOLUTIONS["masks"] = "dnc-numpy.py", '''\
+A Differentiable Neural Computer (DNC) that masks what its keys compare, in pure NumPy.
 
-class Failure(Exception):
-    """What the user reads instead of a traceback, in one line."""
+    content     c[i] = softmax over i of beta cos(m k, m M[i])      key k, strength beta, mask m
+
+(Csordas and Schmidhuber 2019). All else is as dnc-numpy.py explains it.
+''', '''
+-MODEL = "dnc"
++MODEL = "masking-dnc"
+
+-            "Whp": (3 * R, H)}  # read modes: backward, content, forward for each head
++            "Whp": (3 * R, H),  # read modes: backward, content, forward for each head
++            "Whmr": (R * W, H), # masks of the read keys
++            "Whmw": (W, H)}     # mask of the write key
+
+-    (B, 1), read strengths br (B, R), write strength bw (B, 1), read modes pi (B, R, 3), and back.
+-    """
+-    sizes = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R]
+-    kr, kw, v, e, f, ga, gw, br, bw, pi = np.split(xi, np.cumsum(sizes)[:-1], axis=1)
+-    kr, kw = kr.reshape(-1, R, W), kw.reshape(-1, 1, W)
++    (B, 1), read strengths br (B, R), write strength bw (B, 1), read modes pi (B, R, 3), masks of
++    the keys mr (B, R, W) and mw (B, 1, W), and back.
++    """
++    sizes = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R, R * W, W]
++    kr, kw, v, e, f, ga, gw, br, bw, pi, mr, mw = np.split(xi, np.cumsum(sizes)[:-1], axis=1)
++    kr, kw = kr.reshape(-1, R, W), kw.reshape(-1, 1, W)
++    mr, mw = sigmoid(mr).reshape(-1, R, W), sigmoid(mw).reshape(-1, 1, W)
+
+-    def back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi):
++    def back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi, dmr, dmw):
+
+-                 br_back(dbr), bw_back(dbw), pi_back(dpi)]
++                 br_back(dbr), bw_back(dbw), pi_back(dpi),
++                 dmr * mr * (1 - mr), dmw * mw * (1 - mw)]
+
+-    return kr, kw, v, e, f, ga, gw, br, bw, pi, back
++    return kr, kw, v, e, f, ga, gw, br, bw, pi, mr, mw, back
+
+# The mask stands in all three products of the cosine, always squared: with q = m^2 they are
+# sum_w q k M[i], sum_w q k^2 and sum_w q M[i]^2. So each factor has three gradients, and that of m
+# is 2 m dq. The length of a row depends on the head now.
+-def content(M, k, beta):
++def content(M, k, beta, m):
+
+-    M: (B, N, W); k: (B, K, W), keys of K heads; beta: (B, K); c: (B, K, N). |k|^2 = k . k + EPS.
++    k and M[i] stand for m k and m M[i]. M: (B, N, W); k, m: (B, K, W), keys of K heads and their
++    masks; beta: (B, K); c: (B, K, N). |k|^2 = k . k + EPS.
+
+-    beta = beta[:, :, None]
+-    k_norm = np.sqrt(dot(k, k) + EPS)                       # |k|, (B, K, 1)
+-    M_norm = np.sqrt(dot(M, M) + EPS)                       # |M[i]|, (B, N, 1)
+-    norms = k_norm * M_norm.swapaxes(1, 2)
+-    cos = k @ M.swapaxes(1, 2) / norms
++    beta, q, MT = beta[:, :, None], m ** 2, M.swapaxes(1, 2)
++    k_norm = np.sqrt(dot(q * k, k) + EPS)                   # |m k|, (B, K, 1)
++    M_norm = np.sqrt(q @ MT ** 2 + EPS)                     # |m M[i]|, (B, K, N)
++    norms = k_norm * M_norm
++    cos = (q * k) @ MT / norms
+
+-        dkM = dcos / norms                                  # of k . M[i]; then through the norms
+-        through_M = np.einsum("bki,bki->bi", dcos, cos)[:, :, None] / M_norm ** 2
+-        dM = dkM.swapaxes(1, 2) @ k - through_M * M
+-        dk = dkM @ M - dot(dcos, cos) / k_norm ** 2 * k
+-        return dM, dk, dot(dz, cos)[:, :, 0]                # dM, dk, dbeta
++        dkM = dcos / norms                                  # of m k . m M[i]
++        dkk = -dot(dcos, cos) / k_norm ** 2 / 2             # of |m k|^2
++        dMM = -dcos * cos / M_norm ** 2 / 2                 # of |m M[i]|^2
++        dM = dkM.swapaxes(1, 2) @ (q * k) + 2 * M * (dMM.swapaxes(1, 2) @ q)
++        dk = q * (dkM @ M) + 2 * dkk * q * k
++        dq = k * (dkM @ M) + dkk * k ** 2 + dMM @ M ** 2
++        return dM, dk, dot(dz, cos)[:, :, 0], 2 * m * dq    # dM, dk, dbeta, dm
+
+-    kr, kw, v, e, f, ga, gw, br, bw, pi, interface_back = interface(
++    kr, kw, v, e, f, ga, gw, br, bw, pi, mr, mw, interface_back = interface(
+
+-    cw, write_content_back = content(M_, kw, bw)
++    cw, write_content_back = content(M_, kw, bw, mw)
+
+-    cr, read_content_back = content(M, kr, br)
++    cr, read_content_back = content(M, kr, br, mr)
+
+-        dM_from_cr, dkr, dbr = read_content_back(dcr)
++        dM_from_cr, dkr, dbr, dmr = read_content_back(dcr)
+
+-        dM_more, dkw, dbw = write_content_back(dcw[:, None])
++        dM_more, dkw, dbw, dmw = write_content_back(dcw[:, None])
+
+-        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi)
++        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi, dmr, dmw)
+'''
 
 
 def apply(source, docstring, changes, script):
@@ -289,22 +419,33 @@ def solved(name):
         return apply(file.read(), docstring, changes, script)
 
 
+def write(path, source):
+    """Write a new file, whole or not at all."""
+    with open(path, "x", encoding="utf-8", newline="\n") as file:
+        try:
+            file.write(source)
+            file.flush()
+        except BaseException:
+            os.remove(path)
+            raise
+
+
 def main(argv):
     """Run the command line; returns the exit status."""
     try:
         if len(argv) != 2 or argv[0] not in SOLUTIONS:
             raise Failure(f"usage: solutions.py {'|'.join(SOLUTIONS)} FILE")
-        source = solved(argv[0])
-        with open(argv[1], "x", encoding="utf-8", newline="\n") as file:
-            file.write(source)
+        write(argv[1], solved(argv[0]))
         return 0
     except FileExistsError:
         message = f"{argv[1]} exists: give another name"
     except OSError as e:
-        message = f"{e.filename or argv[1]}: {e.strerror}"
+        message = f"cannot write {argv[1]}: {e.strerror}"
     except Failure as e:
         message = str(e)
-    print("solutions.py:", " ".join(message.split()), file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    say(one_line(f"solutions.py: {message}"), file=sys.stderr)
     return 2
 
 

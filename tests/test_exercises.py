@@ -3,11 +3,12 @@ import os
 import pathlib
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from conftest import ROOT, posix, python
+from conftest import ROOT, load, posix, python
 
 OK = re.compile(": ok$")
 sys.path.insert(0, str(ROOT / "exercises"))
@@ -37,12 +38,12 @@ def test_solution_is_right_and_trains(name, tmp_path):
     done = as_a_reader(tmp_path, "check.py", name, "my.py")
     *lines, right = done.stdout.splitlines()
     assert right == f"right: my.py solves {name}" and all(map(OK.search, lines))
-    assert len(lines) == (1 if name == "rmsprop" else 8)
+    assert len(lines) == {"rmsprop": 1, "dropout": 11}.get(name, 10)
     flags = f"--hidden 8 --batchsize 4 --lr {0.01 if name == 'rmsprop' else 0.1} --iters 30 "
-    flags += "--print_interval 9 --check_interval 0 --data"
+    flags += "--dropout 0.2 --print_interval 9 --check_interval 0 --sample_length 0 --data"
     done = as_a_reader(tmp_path, "my.py", *flags.split(), ROOT / "data" / "gull-rock.txt")
     bpc = [float(value) for value in re.findall(r"iter \d+, (\d+\.\d+) BPC", done.stdout)]
-    assert bpc == sorted(bpc, reverse=True) and bpc[-1] < bpc[0] - 0.1
+    assert len(bpc) == 5 and bpc[-1] < bpc[0] - 0.1
 
 
 @pytest.mark.parametrize("script", ["lstm-numpy.py", "dnc-numpy.py"])
@@ -56,19 +57,22 @@ def test_rmsprop_fits_the_other_scripts(script, tmp_path, monkeypatch, capsys):
 # it is shipped), and what the last line has to match
 MISTAKES = [
     ("cell", None, None, r"forward, one step: WRONG: c_t = g i \+ f c_\{t-1\}: c\["),
-    ("cell", "return o * c, s", "return o * s, s", "forward, one step: .* h_t = o tanh"),
-    ("cell", " * (1 - c * c) + dc", " + dc", "backward, one step: WRONG: gradient of Wxh"),
-    ("cell", ", ds * f\n", ", ds\n", "backward, one step: .* of the incoming c"),
-    ("cell", "dh * c *", "dh * s *", "gradient of Wxh.* numbers .* all in the rows of o$"),
+    ("cell", "return o * shown, c", "return o * c, c", "forward, one step: .* h_t = o tanh"),
+    ("cell", "dc + dh * o * (1 - shown ** 2)", "dc + dh * o", "backward, one step: .* of Wxh"),
+    ("cell", ", dc * f\n", ", dc\n", "backward, one step: .* of the incoming c"),
+    ("cell", "dh * shown *", "dh * c *", "gradient of Wxh.* numbers .* all in the rows of o$"),
     ("cell", '"usual-lstm"', '"lstm"', "MODEL has a new name: WRONG: it is still 'lstm'"),
     ("gru", None, None, r"WRONG: param_shapes: Wxh is \(5, 7\), should be \(15, 7\)"),
-    ("gru", "(1 - z) * n + z * h_", "z * n + (1 - z) * h_", r"forward, one step: .* h_t = \(1"),
-    ("gru", "dh * z)\n", "0 * dh)\n", "backward, one step: WRONG: gradient of the incoming h"),
+    ("gru", "(1 - z) * n + z * h_,", "z * n + (1 - z) * h_,", r"forward, one step: .* h_t = \(1"),
+    ("gru", "axis=1), dh * z)\n", "axis=1), 0 * dh)\n", "backward, one step: .* the incoming h"),
     ("gru", "[dr, dz, dn * r]", "[dr, dz, dn]", "backward, one step: WRONG: gradient of Whh"),
-    ("gru", "dh_next *= keep[t]", "dh_next *= 1", "--reset, backward: WRONG: gradient of"),
-    ("gru", "None:\n            dh_", "None and t:\n            dh_", "--reset, back.* incoming h"),
-    ("gru", "else h[t] * keep[t]", "else h[t]", "--reset, forward: WRONG: "),
-    ("gru", ".astype(Whh.dtype)   #", ".astype(float)   #", "single precision .* float64"),
+    ("gru", "restart(dh_ + du[t] @ Whh, fresh[t])", "dh_ + restart(du[t] @ Whh, fresh[t])",
+     "--reset, backward: WRONG: gradient of"),
+    ("gru", "h_ @ WhhT, h_)", "h_ @ WhhT, h[t - 1])", "--reset, forward: WRONG: "),
+    ("gru", "S + 1, B, H), Whh.dtype)", "S + 1, B, H))", "WRONG: forward with complex numbers: "),
+    ("gru", "(2, S, B, len(Whh)), Whh.dtype)", "(2, S, B, len(Whh)))", "single .* float64"),
+    ("gru", "dh = dmh if mask is None else mask * dmh", "dh = dmh", "--dropout, backward: WRONG: "),
+    ("gru", "mh = h[:S] if mask is None else mask * h[:S]", "mh = h[:S]", "--dropout, forward: "),
     ("norm", None, None, r"WRONG: param_shapes: gain is missing, should be \(5, 1\)"),
     ("norm", '["gain"][:] = 1', '["gain"][:] = 0', "WRONG: init_params: gain"),
     ("norm", "True) + 1e-5)", "True)) + 1e-5", "forward, one step: .* h_t = tanh"),
@@ -76,13 +80,28 @@ MISTAKES = [
     ("norm", "dn - n * (n * dn).mean(axis=1, keepdims=True)", "dn", "backward, .*gradient of Wxh"),
     ("norm", "n[t], norm", "n[t + 1], norm", r"WRONG: forward: IndexError \(line \d+\): "),
     ("rmsprop", None, None, r"mem = .*: WRONG: mem\["),
-    ("rmsprop", "mem *= 0.9\n    mem +=", "mem = 0.9 * mem +", "WRONG: mem has not changed"),
-    ("rmsprop", "p -= lr", "p = p - lr", "WRONG: p has not changed"),
+    ("rmsprop", "mem = 0.9 * mem +", "mem *= 0.9\n    mem +=", "adagrad: ValueError .* read-only"),
     ("rmsprop", "np.sqrt(mem + 1e-8)", "(np.sqrt(mem) + 1e-8)", r"WRONG: p\["),
+    ("rmsprop", "1e-8), mem\n", "1e-8)\n", "WRONG: adagrad: ValueError"),
+    ("dropout", None, None, r"one mask .*: dropout_mask: its shape is \(3, 150, 20\), should"),
+    ("dropout", "[:, share(args.batchsize)]", "", r"its shape is \(1, 200, 20\)"),
+    ("dropout", "256 / (256 - dropped)", "1.0", r"its values is \[0.0, 1.0\], should be"),
+    ("dropout", "256 * args.dropout", "256 * (1 - args.dropout)", "its values is"),
+    ("dropout", "MASK, run.iter", "MASK, 0", "the same in all iterations"),
+    ("dropout", "(m[0] * h_) @", "h_ @", "--dropout, forward: WRONG: h_t = tanh"),
+    ("dropout", "h[t] = np.tanh", "h[t] = m[0] * np.tanh", "--dropout, forward: WRONG: h_t = tanh"),
+    ("dropout", "m[0] * (da[t] @ Whh)", "da[t] @ Whh", "--dropout, backward: WRONG: "),
+    ("dropout", "rows(m * h_)", "rows(h_)", "--dropout, backward: WRONG: gradient of Whh"),
     ("deallocation", None, None, r"forward, one step: WRONG: M_t = .*: M\["),
-    ("deallocation", "content(M_, kw)", "content(wipe(M_, psi)[0], kw)", "content for writ"),
+    ("deallocation", "content(M_, kw", "content(wipe(M_, psi)[0], kw", "content for writ"),
     ("deallocation", "dpsi + du * used", "du * used", "backward, one step: .* gradient of Whf"),
-    ("deallocation", "return dM * psi[:, :, None],", "return dM,", "of the incoming M")]
+    ("deallocation", "return dM * psi[:, :, None],", "return dM,", "of the incoming M"),
+    ("masks", None, None, r"WRONG: param_shapes: Whmr is missing, should be \(6, 3\)"),
+    ("masks", "sigmoid(mw).", "mw.", r"forward, one step: WRONG: c\[i\] = .* for writing: ww"),
+    ("masks", "sigmoid(mr).", "mr.", r"forward, one step: WRONG: c\[i\] = .* for reading: wr"),
+    ("masks", "q @ MT ** 2 + EPS", "dot(M, M).swapaxes(1, 2) + EPS", "for writing: ww"),
+    ("masks", " + dMM @ M ** 2", "", "backward, one step: WRONG: gradient of Whm"),
+    ("masks", ", 2 * m * dq ", ", m * dq ", "backward, one step: WRONG: gradient of Whm")]
 
 
 @pytest.mark.parametrize("name, old, new, wrong", MISTAKES)
@@ -103,7 +122,7 @@ def test_equations_are_those_of_torch(name, gates, H):
     rng = np.random.default_rng(3)
     p = {key: rng.standard_normal(shape) for key, shape in shapes.items()}
     state = {key: rng.standard_normal(H) for key in "hc"}
-    found = check.EXERCISES[name][2](p, 2, state)
+    found = check.EXERCISES[name][2](p, 2, state, None)
     p, (h, c) = {k: torch.tensor(v) for k, v in p.items()}, map(torch.tensor, state.values())
     if name == "norm":
         a = torch.layer_norm(p["Wxh"][:, 2] + p["Whh"] @ h, [H], p["gain"][:, 0], p["bh"][:, 0])
@@ -119,21 +138,88 @@ def test_equations_are_those_of_torch(name, gates, H):
         np.testing.assert_allclose(found[key], value.detach().numpy(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("drop", [False, True])
+def test_equations_of_the_dnc_and_of_dropout(drop):
+    """As the scripts have them, without what the exercises add; a mask that leaves out one number
+    compares what is left, and one mask for all steps of one step is the scripts' own."""
+    dnc, rng = load("dnc-numpy.py"), np.random.default_rng(3)
+    p = {k: rng.standard_normal(shape) for k, shape in dnc.param_shapes(7, 4, 5, 3, 2).items()}
+    state = {k: 0.3 * rng.random(shape) for k, shape in dnc.state_shapes(1, 4, 5, 3, 2).items()}
+    inputs, mask = rng.integers(7, size=(4, 1)), 2.0 * (rng.random((4, 1, 4)) < 0.5)
+    expected, after, _ = dnc.forward(p, inputs, state, -1, mask if drop else None)
+    y, found = check.reference(check.dnc, p, inputs, state, -1, mask if drop else None)
+    for one, other in [(y, expected), *((found[name], after[name]) for name in state)]:
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+    M, k, m = rng.standard_normal((1, 5, 3)), rng.standard_normal((1, 2, 3)), [1.0, 0.0, 1.0]
+    masked = types.ModuleType("masked")
+    exec(solutions.solved("masks"), vars(masked))
+    c, _ = masked.content(M, k, np.ones((1, 2)), np.tile(m, (1, 2, 1)))
+    expected, _ = dnc.content(M[..., ::2], k[..., ::2], np.ones((1, 2)))
+    np.testing.assert_allclose(c, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("command, message", [
     ("check.py cell none.py", "cannot read none.py: No such file"), ("check.py cell", "usage: "),
-    ("check.py lstm my.py", "usage: "), ("solutions.py lstm a.py", "usage: "),
-    ("solutions.py gru my.py", "my.py exists"), ("solutions.py gru no/a.py", "no/a.py: No such")])
+    ("check.py lstm my.py", "usage: "), ("check.py cell .", "cannot read .: it is not a regular"),
+    ("check.py cell my.py", "my.py cannot be loaded: SyntaxError"),
+    ("solutions.py lstm a.py", "usage: "), ("solutions.py gru my.py", "my.py exists"),
+    ("solutions.py gru no/a.py", "cannot write no/a.py: No such")])
 def test_errors(command, message, tmp_path):
     (tmp_path / "my.py").write_text("1 +\n")
     done = as_a_reader(tmp_path, *command.split(), status=2)
     assert done.stdout == ""
     assert message in done.stderr and os.listdir(tmp_path) == ["my.py"]
+    assert (tmp_path / "my.py").read_text() == "1 +\n"
 
 
-def test_what_is_no_copy_is_wrong(tmp_path, monkeypatch, capsys):
-    for source, words in ("1 +\n", "SyntaxError"), ("exit()\n", "SystemExit"), ("", "no attribute"):
-        status, (line,) = checked("cell", source, tmp_path, monkeypatch, capsys)
-        assert (status, line[:7]) == (1, "WRONG: ") and words in line
+@posix
+def test_what_is_not_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.py").symlink_to("nowhere")
+    for command, message in [("check.py cell fifo", "cannot read fifo"),
+                             ("check.py cell /dev/zero", "cannot read /dev/zero"),
+                             ("solutions.py cell fifo", "fifo exists"),
+                             ("solutions.py cell link.py", "link.py exists")]:
+        assert message in as_a_reader(tmp_path, *command.split(), status=2, timeout=60).stderr
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "link.py"]
+
+
+@posix
+def test_a_solution_is_written_whole_or_not_at_all(tmp_path):
+    import resource
+    done = as_a_reader(tmp_path, "solutions.py", "gru", "my.py", status=2, preexec_fn=lambda: (
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))))
+    assert "cannot write my.py: File too large" in done.stderr and os.listdir(tmp_path) == []
+
+
+RETURN = "    return y.reshape(S, B, V), {"
+ZEROS = "(S, B), (V, H) = inputs.shape, Why.shape\n"
+HOSTILE = [     # what stands in rnn-numpy.py, what is there instead, status, what is said of it
+    ('MODEL = "rnn"\n', "", 2, "my.py has no MODEL"),
+    ('MODEL = "rnn"\n', "exit()\n", 2, "my.py cannot be loaded: SystemExit"),
+    (RETURN, "    return y.reshape(S, B, V).tolist(), {", 2, "y is no array .* list"),
+    (RETURN, "    return y.reshape(S, B, V).astype(object), {", 2, "y is no array"),
+    (RETURN, "    return y.T, {", 1, r"y is \(7, 2\), should be \(1, 2, 7\)"),
+    (RETURN, "    return {", 1, "WRONG: forward: ValueError"),
+    (RETURN, "    sys.stdout.close()\n" + RETURN, 2, "has closed standard output"),
+    (RETURN, "    os.close(1)\n" + RETURN, 2, "cannot write the output: Bad file descriptor"),
+    ('MODEL = "rnn"\n', 'raise ValueError("\\x1b[31m\\n\\x07")\n', 2, r"\\x1b\[31m \\x07"),
+    (ZEROS, ZEROS + '    raise ValueError(2000 * "long ")\n', 1, r"long lo\w* \.\.\.$"),
+    (ZEROS, ZEROS + "    inputs[:] = 0\n", 1, "forward: ValueError .* read-only"),
+    (ZEROS, ZEROS + "    inputs.flags.writeable = True\n    inputs[:] = 0\n", 1, r"WRONG: .*: h\["),
+    (ZEROS, ZEROS + "    Wxh.flags.writeable = True\n    Wxh[:] = 0\n", 1, r"WRONG: .*: h\[")]
+
+
+@posix
+@pytest.mark.parametrize("old, new, status, said", HOSTILE)
+def test_one_line_says_what_is_wrong_with_a_script(old, new, status, said, tmp_path):
+    source = (ROOT / "rnn-numpy.py").read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    (tmp_path / "my.py").write_text(source.replace(old, new), encoding="utf-8")
+    done = as_a_reader(tmp_path, "check.py", "dropout", "my.py", status=status, line=status == 2)
+    assert re.search(said, (done.stderr or done.stdout).splitlines()[-1])
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", done.stderr + done.stdout)
 
 
 def test_a_script_that_has_changed():
