@@ -787,13 +787,14 @@ def train_and_save(args, run, text):
     """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
     save before the first iteration claims the name, and shows that saving is possible."""
     begun, path = run.iter, args.save and os.path.realpath(args.save)
-    new = path and not (args.continued and os.path.exists(path)
-                        and os.path.samefile(path, args.load))
+    same = path and args.load and os.path.exists(path) and os.path.samefile(path, args.load)
+    new = path and not (same and args.continued)
     try:
         if new:                                         # of runs that start at once one gets it
             open(path, "xb").close()
     except OSError as e:
-        advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
+        advice = (", since another text is learnt or held out" if same else
+                  f", or continue it by --load {args.save}" if os.path.isfile(path) else "")
         raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
     try:
         if path:
@@ -810,8 +811,9 @@ def train_and_save(args, run, text):
             if not saved(args, run):
                 time.sleep(1)
                 save(run, path)
+        if run.iter > begun and (path or stop.signal):
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
-                say(f"saved {args.save}")
+                say(f"saved {args.save}" if path else "nothing is saved without --save")
 
 
 def saved(args, run):
@@ -845,7 +847,7 @@ def report(args, run, text):
     heldout, count = math.nan, len(text.ids) - max(text.tail, 1)
     if count > 0 and not math.isnan(heldout := score(run, text)):
         say(f"held-out: {heldout:.4f} BPC over {count:,} characters")
-    if count < 1 and args.val:
+    if count < 1 and (args.val or args.iters == 0 and args.score):
         say("held-out: there is no character to score")
     if args.sample_length and not stop.signal:
         raw = not sys.stdout or sys.stdout.seekable()   # a file gets control characters as they are
@@ -1015,9 +1017,10 @@ def begin(argv):
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
-    if args.iters == 0 and run.best_params:
-        say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC")
-        run.params = run.best_params
+    if args.iters == 0 and args.load:
+        say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC"
+            if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
+        run.params = run.best_params or run.params
     elif args.iters != 0 and not text.continued:        # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
     if len(run.position) != args.batchsize:             # all streams jump, and start afresh
@@ -1046,10 +1049,12 @@ def main(argv=None):
         signal.signal(number, lambda *_: os._exit(128 + number))
         stop.signal = number
     stop.signal, stop.trained, message, status = 0, False, "", 0
-    if hasattr(sys.stdout, "reconfigure"):              # a notebook's has none
-        sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
         with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
+            if getattr(sys.stdout, "closed", False):
+                after.enter_context(contextlib.redirect_stdout(None))
+            if hasattr(sys.stdout, "reconfigure"):      # a notebook's has none
+                sys.stdout.reconfigure(errors="backslashreplace")   # stderr does that by itself
             for number in SIGNALS:
                 before = signal.getsignal(number)
                 if before not in (None, signal.SIG_IGN):        # nohup's stays ignored
