@@ -1,28 +1,34 @@
-"""The command line: what is printed and written, and when. That the figures are right is tested in
-test_gradients.py and test_equations.py."""
+"""The command line: what is printed and written, and when; the scripts as modules. That the figures
+are right is tested in test_gradients.py and test_equations.py."""
+import importlib
+import io
+import itertools
 import math
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 import types
 
 import numpy as np
 import pytest
 
-from conftest import names, prepared, python, some_text
+from conftest import ROOT, assert_same, names, posix, prepared, python, some_text
 
-LINE = re.compile(r"0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d{2}) char/s")
-FLAGS = ("batchsize hidden seqlength timelimit check_interval sample_length fname fp64 data "
-         "encoding lr clip init seed iters print_interval val temperature prime reset save "
-         "load").split()
-UNITS = {"batchsize": "streams", "seqlength": "steps", "hidden": "units", "timelimit": "seconds",
-         "iters": "iterations", "check_interval": "iterations", "print_interval": "iterations",
-         "sample_length": "characters", "val": "share", "locations": "locations"}
+LINE = re.compile(r"^0: (\d+\.\d{3}) s, iter (\d+), (\d+\.\d{4}) BPC, (\d+\.\d\d) char/s$", re.M)
+FLAGS = ["hidden=N {}lr=X init=X fp64=", "batchsize=N seqlength=N clip=X dropout=P iters=N "
+         "timelimit=SECONDS seed=N", "data=FILE encoding=NAME val=SHARE reset=CHARACTER",
+         "print_interval=N check_interval=N sample_length=N temperature=X prime=TEXT",
+         "save=FILE load=FILE fname=FILE"]
+OWN = {"rnn": "", "lstm": "forget_bias=X ", "dnc": "locations=N width=N heads=N forget_bias=X "}
 
 
 def progress(stdout):
     """(seconds, iteration, BPC, char/s) of each line of progress."""
-    found = map(LINE.fullmatch, stdout.splitlines())
-    return [tuple(map(float, line.groups())) for line in found if line]
+    return [tuple(map(float, figures)) for figures in LINE.findall(stdout)]
 
 
 def samples(stdout):
@@ -30,79 +36,50 @@ def samples(stdout):
     return re.findall(r"^----\n(.*?)\n----$", stdout, re.M | re.S)
 
 
-def as_loaded(script, flags, name="a.npz"):
-    """The run that a command line with --load --iters 0 begins."""
-    return script.module.begin(script.module.parse(
-        ["--load", str(script.folder / name), "--iters", "0", *flags]))
-
-
-GO = types.SimpleNamespace(signal=0)                        # nobody asks to stop
-
-
 @pytest.mark.parametrize("level", ["-B", "-OO"])
-def test_help_gives_meaning_unit_and_default_of_each_flag(script, level):
+def test_help(script, level):
+    """Groups; for each flag what is to be filled in, a meaning and the default; examples."""
     text = python(script.folder, level, script.path, "--help").stdout
-    entries = re.findall(r"^  --(\w+)((?:.*\n)(?:   .*\n)*)", text, re.M)
-    entries = {name: " ".join(entry.split()) for name, entry in entries}
-    assert entries.keys() == {*FLAGS, *script.module.SIZES, *script.module.INIT}
-    for name, (kind, _, default, _) in script.module.FLAGS.items():
-        assert len(entries[name]) > 20 and UNITS.get(name, "") in entries[name], name
-        stated = re.search(r"\(default: ([\d.]+)\)", entries[name])
-        if kind is not str and default is not None:
-            assert stated and float(stated[1]) == default, name
-    for name in ("data", "encoding", "iters", "timelimit", "prime"):
-        assert "(default: " in entries[name], name
-    assert ("locations" in entries) == (script.model == "dnc")
+    groups = re.split(r"\n\n(?:\w+:\n)?", text.partition("\nmodel:\n")[2].rstrip("\n"))
+    found = [re.findall(r"^  --(\w+) ?([A-Z]*)((?:.*\n)(?:   .*\n)*)", group + "\n", re.M)
+             for group in groups[:5]]
+    assert [sorted(f"{name}={unit}" for name, unit, _ in group) for group in found] == [
+        sorted(flags.format(OWN[script.model]).split()) for flags in FLAGS]
+    defaults = {**vars(script.module.settle({}, None)), "timelimit": "60; none with --iters",
+                "data": "the story in data/", "val": 0.05}
+    for name, _, meaning in itertools.chain(*found):
+        stated = re.search(r"\(default:?\s+([^),]+)", meaning)
+        assert len(meaning) > 20 and (defaults[name] in (None, "", False)
+                                      or stated[1] == str(defaults[name])), name
+    examples = re.findall("    python .*", script.module.__doc__) if level == "-B" else []
+    assert "\n".join(groups[5:]) == "\n".join(examples)
 
 
 def test_script_in_another_folder(script):
-    """Through a link the story is found, and nothing is written. Alone, the script and a text are
-    enough; without the story, the message says how to name a text."""
+    """Through a link the story is found. Alone, the script and a text are enough; without the
+    story, the message says how to name a text. Nothing is written."""
     (script.folder / "link.py").symlink_to(script.path)
-    done = python(script.folder, "link.py", *script.small[2:], "--iters", "1")
-    assert "gull-rock.txt" in done.stdout and names(script.folder) == {"text.txt", "link.py"}
+    out = python(script.folder, "link.py", *script.small[2:], "--iters", "1").stdout
     shutil.copy(script.path, script.folder)
-    alone = "-I", script.path.name, "--iters", "2"
-    python(script.folder, *alone, *script.small)
-    done = python(script.folder, *alone, status=2)
-    assert done.stdout == "" and re.search(r"gull-rock\.txt.*--data", done.stderr)
+    python(script.folder, "-I", script.path.name, *script.small, "--iters", "2")
+    error = python(script.folder, "-I", script.path.name, status=2).stderr
+    assert "gull-rock.txt" in out and re.search(r"gull-rock\.txt.*--data", error)
     assert names(script.folder) == {"text.txt", "link.py", script.path.name}
 
 
 def test_lines_of_progress(rnn):
-    """A heading, then these lines and nothing else: the first iteration of all, and each third."""
-    flags = "--print_interval 3 --lr 1e-30 --save a.npz --iters "
-    lines = rnn.train(flags + "7 --init 0").stdout.splitlines()
-    figures = progress("\n".join(lines))
-    assert len(lines) == 5 and [i for _, i, _, _ in figures] == [1, 3, 6, 7]
-    for _, _, bpc, speed in figures:                    # fresh weights know nothing: log2 M bits
-        assert abs(bpc - math.log2(len(set(some_text())))) < 0.02 and speed > 0
-    more = progress(rnn.train(flags + "3", "--load", "a.npz").stdout)
-    assert [i for _, i, _, _ in more] == [9, 10]
-
-
-@pytest.mark.parametrize("iters_before", [0, 40])
-def test_progress_is_the_running_average_of_the_training_loss(rnn, iters_before):
-    """The next window, computed again. From zero state start stream 1, which stands at the end of
-    the text and jumps, and stream 2, at the 80th window; the others do not notice."""
-    stream = np.arange(4)
-    rnn.train("--save a.npz --iters 40 --fp64")
-    place = np.select([stream == 1, stream == 2], [4745, 805], rnn.saved()["position"])
-    rnn.edit(iter=np.int64(iters_before), position=place,
-             smooth=np.float64(0.25 if iters_before else 0))
-    (_, iteration, bpc, _), = progress(rnn.train("--load a.npz --save b.npz --iters 1").stdout)
-    p, after, run = rnn.saved(), rnn.saved("b.npz"), as_loaded(rnn, ["--data", str(rnn.text)])
-    begin = after["position"] - 10
-    assert ((begin != p["position"]) == (stream == 1)).all() and 0 <= begin[1] <= 4740
-    assert (after["jumps"] - p["jumps"] == (stream == 1)).all() and (begin[::3] // 10 % 80).all()
-
-    window, fresh = run.ids[begin + np.arange(11)[:, None]], (stream % 3 > 0)[:, None]
-    nats, _, state = rnn.module.gradients(run.params, window[:-1], window[1:],
-                                          {"h": np.where(fresh, 0, p["state_h"])})
-    smooth = 0.999 * p["smooth"] + 0.001 * nats / 40 / math.log(2)
-    assert iteration == after["iter"] == iters_before + 1
-    assert abs(bpc - smooth / (1 - 0.999 ** iteration)) < 1e-4
-    assert np.allclose(after["smooth"], smooth) and np.allclose(after["state_h"], state["h"])
+    """A heading, then these lines and nothing else: the first iteration of all, and each third. The
+    BPC is the mean over the windows since the line before."""
+    flags = "--lr 0.3 --dropout 0.3 --init 0 --save"
+    each = progress(rnn.train(f"{flags} a.npz --print_interval 1 --iters 10").stdout)
+    out = rnn.train(f"{flags} b.npz --print_interval 3 --iters 7").stdout
+    assert out.count("\n") == 6 and out.endswith("\nsaved b.npz\n")
+    out += rnn.run("--load b.npz --print_interval 3 --iters 3 --check_interval 0").stdout
+    assert [i for _, i, _, _ in progress(out)] == [1, 3, 6, 7, 9, 10]
+    assert abs(each[0][2] - math.log2(len(set(some_text())))) < 0.02    # fresh weights know nothing
+    for begin, (_, end, bpc, speed) in zip([0, 1, 3, 6, 7, 9], progress(out)):
+        mean = np.mean([each[i][2] for i in range(begin, int(end))])
+        assert abs(bpc - mean) < 1.1e-4 and speed > 0
 
 
 @pytest.fixture
@@ -122,127 +99,175 @@ def clock(rnn, monkeypatch):
 
 
 def test_seconds_and_characters_per_second(rnn, clock):
-    """Speed counts training alone, seconds count all, those of the loaded run too."""
+    """Speed counts training alone, seconds count all, those of the loaded run too. A line comes at
+    the latest ten seconds after the one before."""
     out = rnn.train("--iters 7 --print_interval 2 --check_interval 4 --sample_length 5 "
                     "--save a.npz").stdout
     assert [(s, i, v) for s, i, _, v in progress(out)] == [
-        (1, 1, 40), (2, 2, 40), (4, 4, 40), (206, 6, 40), (207, 7, 40)]
-    out = rnn.train("--load a.npz --iters 2 --print_interval 1").stdout
-    assert [(s, i, v) for s, i, _, v in progress(out)] == [(408, 8, 40), (409, 9, 40)]
+        (1, 1, 40), (2, 2, 40), (4, 4, 40), (205, 5, 40), (206, 6, 40), (207, 7, 40)]
+    out = rnn.train("--load a.npz --iters 22 --print_interval 100").stdout
+    assert [(s, i, v) for s, i, _, v in progress(out)] == [
+        (417, 17, 40), (427, 27, 40), (429, 29, 40)]
 
 
 @pytest.mark.parametrize("flags, iterations", [
     ("", 60), ("--iters 90", 90), ("--timelimit 30", 30), ("--timelimit 70", 70),
-    ("--timelimit 30 --iters 9", 9), ("--timelimit 30 --iters 90", 30)])
+    ("--timelimit 30 --iters 9", 9), ("--timelimit 30 --iters 90", 30),
+    ("--timelimit 101 --check_interval 1", 2)])             # to within one check
 def test_limits(rnn, clock, flags, iterations):
     """60 seconds if nothing else is said; a loaded run has its limits for itself."""
     for load, total in ([], iterations), (["--load", "a.npz"], 2 * iterations):
-        out = rnn.train(flags, "--save", "a.npz", *load).stdout
-        assert progress(out)[-1][1] == total
+        assert progress(rnn.train(flags, "--save", "a.npz", *load).stdout)[-1][1] == total
 
 
-@pytest.mark.parametrize("B", [3, 6])
-def test_clip_is_per_character(rnn, B):
-    """Adagrad's first sums are the squares of the clipped gradient."""
-    rnn.train(f"--iters 1 --clip 1e-3 --batchsize {B} --seqlength 5 --save a.npz --fp64")
-    squares = [value.sum() for name, value in rnn.saved().items() if name[:8] == "adagrad_"]
-    assert math.sqrt(sum(squares)) == pytest.approx(1e-3 * B * 5)
+def test_checks(rnn, monkeypatch):
+    """Dense at first, then multiples, and the end; by the iteration's number alone. A signal ends
+    the run without one: what was done is saved, or lost in so many words."""
+    def checks(flags, status=0):
+        done = rnn.main([*rnn.small, *"--hidden 1 --batchsize 1 --seqlength 1".split(),
+                         *flags.split()])
+        assert (done.returncode, done.stderr) == (status, "")
+        found = re.findall(r"iter (\d+),.*\n(?:a guess.*\n)?held-out: ", done.stdout)
+        return [*map(int, found), *done.stdout.splitlines()[-1:] * (status > 0)]
+    load = "--load a.npz --save a.npz --check_interval"
+    assert checks("--save a.npz --check_interval 0 --iters 60") == []
+    assert checks(f"{load} 500 --iters 50") == [100, 110]
+    assert checks(f"{load} 400 --iters 720") == [200, 400, 800, 830]
+    assert checks(f"{load} 3 --iters 7") == [831, 834, 837]
+
+    def interrupted(*args, function=rnn.module.next_window):
+        if args[1].iter == 852:
+            signal.raise_signal(signal.SIGTERM)
+        return function(*args)
+    monkeypatch.setattr(rnn.module, "next_window", interrupted)
+    assert checks("--load a.npz --check_interval 10 --iters 99", 143) == [
+        840, 850, "nothing is saved without --save"]
+    assert checks(f"{load} 10 --iters 99", 143) == [840, 850, "saved a.npz"]
+    assert rnn.saved()["iter"] == 853
 
 
-def test_checks(rnn):
-    def checks(flags):
-        """Iterations at which a check follows the line of progress."""
-        lines = rnn.train("--iters 8 --print_interval 1 --sample_length 4 " + flags)
-        lines = lines.stdout.splitlines()
-        return [int(LINE.fullmatch(before)[2]) for before, line in zip(lines, lines[1:])
-                if line.startswith("held-out: ")]
-    assert checks("--check_interval 3") == [3, 6, 8]
-    assert checks("--check_interval 0") == []
+@pytest.mark.parametrize("length, val, reset, edges", [
+    (200, "1", [], [1, 200]), (3998, "1", [], [1, 3998]), (4001, "1", [], [1, 2001, 4001]),
+    (5000, "0.4", [], [3000, 5000]), (5000, "0.1", [], [4500, 5000]),
+    (5000, "1", ["--reset", "e"], [1, 5000]),               # a reset makes many segments one
+    (131_201, "1", [], range(1, 131_202, 2050))])
+def test_heldout_segments(rnn, length, val, reset, edges):
+    """At most 64, of at least 2,000 characters, each read from zero state by itself; each character
+    but the first counts once."""
+    rnn.train("--fp64 --iters 60 --save a.npz", *reset)
+    rnn.text.write_text(some_text(length), newline="\n")
+    run, nats = rnn.loaded(), 0
+    ids, reset = rnn.module.encode(some_text(length), run.vocab, ""), rnn.module.reset_id(run)
+    for a, b in zip(edges, edges[1:]):
+        state = rnn.module.zero_state(run, 1)
+        y = rnn.module.forward(run.params, ids[a - 1:b - 1, None], state, reset)[0][:, 0]
+        nats += (np.log(np.exp(y).sum(axis=1)) - y[np.arange(b - a), ids[a:b]]).sum()
+    out = rnn.run("--load a.npz --iters 0 --sample_length 0 --data text.txt --val", val).stdout
+    n = edges[-1] - edges[0]
+    assert out.endswith(f"\nheld-out: {nats / math.log(2) / n:.4f} BPC over {n:,} characters\n")
+
+
+def test_heldout_share(rnn):
+    """A twentieth, at most 100,000 characters, if no share is given; with --iters 0 only of a text
+    that is named. That there is nothing to score is said, or was asked for."""
+    out = rnn.train("--iters 3 --check_interval 3 --save a.npz").stdout
+    score = "--load a.npz --iters 0 --sample_length 0"
+    out += rnn.run(f"{score} --data text.txt").stdout
+    assert re.findall("held-out:.*over (.*) characters\n", out) == ["250", "250"]
+    assert "held-out" not in rnn.run(score).stdout
+    rnn.text.write_text("a")
+    for val in "", "--val 1":
+        out = rnn.run(f"{score} --data text.txt {val}").stdout
+        assert "there is no character to score" in out
     rnn.text.write_bytes(b"abcdefghijk")                    # a window and the character after it
-    out = rnn.train("--iters 8 --check_interval 4 --sample_length 4 --val 0 --save a.npz").stdout
+    out = rnn.train("--iters 8 --check_interval 4 --sample_length 4 --val 0 --save b.npz").stdout
     assert "held-out:" not in out and len(samples(out)) == 2
-    assert names(rnn.folder) == {"text.txt", "a.npz"}       # nothing held out, no best
-
-
-def heldout(stdout):
-    """The held-out figures, and the numbers of their characters."""
-    found = re.findall(r"^held-out: (\d+\.\d{4}) BPC over ([\d,]+) characters$", stdout, re.M)
-    return [(float(bpc), int(count.replace(",", ""))) for bpc, count in found]
-
-
-def test_heldout_figure(rnn):
-    """After the training; and with --iters 0 of a text that is named, of the share asked for."""
-    out = rnn.train("--fp64 --iters 60 --check_interval 60 --val 0.4 --save a.npz").stdout
-    load, data = "--load a.npz --iters 0 --sample_length 9", ["--data", str(rnn.text)]
-    for val, begin in (None, 3000), ([], 3000), (["--val", "0.1"], 4500), (["--val", "1"], 1):
-        if val is not None:
-            out = rnn.run(load, *data, *val).stdout
-            assert len(samples(out)) == 1
-        (bpc, count), = heldout(out)
-        expected = rnn.module.score(as_loaded(rnn, [*data, *(val or [])]), GO)
-        assert count == 5000 - begin and abs(bpc - expected) < 6e-5
-        assert begin != 3000 or abs(rnn.saved()["best"] - expected) < 1e-9
-    assert heldout(rnn.run(load).stdout) == []
+    rnn.text.write_text(some_text(2_100_000))
+    for val, count in ("", "100,000"), ("--val 0.05", "105,000"):
+        assert f" {count} held out" in rnn.train(f"--iters 1 {val}").stdout
 
 
 def test_fname(rnn):
-    """A line of # for each start, then rows with the figures of the log."""
+    """A line of # for each start, then rows with the figures of the log. It begins in a new file,
+    or in such a log, whose last line may be cut; no other file is touched."""
     flags = "--print_interval 2 --fname log.tsv --lr 0.04 --save a.npz --iters "
-    out = rnn.train(flags + "6 --check_interval 3").stdout
+    out, log = rnn.train(flags + "6 --check_interval 3").stdout, rnn.folder / "log.tsv"
+    log.write_text(log.read_text()[:-1])
     out += rnn.train(flags + "2 --load a.npz").stdout
-    lines = (rnn.folder / "log.tsv").read_text().splitlines()
+    lines = log.read_text().splitlines()
     assert [line[0] for line in lines] == list("#12346#8")
     for line in lines[0], lines[6]:
         assert line.endswith("iter seconds train_bpc heldout_bpc chars_per_s") and "lr=0.04" in line
     rows = [line.split("\t") for line in lines if line[0] != "#"]
-    shown = [(i, s, bpc, speed) for i, s, bpc, _, speed in rows if i != "3"]
-    assert shown == [(i, s, bpc, speed) for s, i, bpc, speed in LINE.findall(out)]
-    assert [row[3] for row in rows if row[3] != "nan"] == re.findall(r"held-out: (\S+)", out)
-    assert [row[0] for row in rows if row[3] != "nan"] == ["3", "6"] and rows[2][4] == "nan"
+    assert [(s, i, bpc, v) for i, s, bpc, _, v in rows] == LINE.findall(out)
+    scored = [(i, bpc) for i, _, _, bpc, _ in rows if bpc != "nan"]
+    assert scored == list(zip("36", re.findall(r"held-out: (\S+)", out)))
+    (rnn.folder / "#.tsv").write_text("# rnnotes\n")
+    os.link(rnn.folder / "a.npz", rnn.folder / "other.npz")
+    for name in "text.txt", "#.tsv", "a.npz", "other.npz", "b.npz", os.devnull, ".":
+        error = rnn.train(f"--load a.npz --save b.npz --iters 1 --fname {name}", status=2).stderr
+        assert name in error
 
 
 def test_samples_are_reproducible_and_have_their_length(rnn):
     """At such a heat all characters are alike: seed and iteration alone make samples differ."""
-    hot = "--sample_length 90 --temperature 1e30"
-    first, again, other = (
-        rnn.train(f"--iters 2 --check_interval 1 {hot} --seed {seed} --save {n}.npz").stdout
+    hot = "--sample_length 90 --temperature 1e9"
+    first, again, other = (samples(rnn.train(
+        f"--iters 2 --check_interval 1 {hot} --seed {seed} --val 0 --save {n}.npz").stdout)
         for n, seed in enumerate((1, 1, 2)))
-    assert samples(first) == samples(again) != samples(other)
-    assert samples(first)[0] != samples(first)[1]
-    assert [len(text) for text in samples(first)] == [90, 90]
-    assert set("".join(samples(first))) <= set(some_text())
+    assert first == again != other and first[0] != first[1]
+    assert list(map(len, first)) == [90, 90] and set("".join(first)) <= set(some_text())
     rnn.text.unlink()                  # not needed to sample; nothing is written
-    before, load = names(rnn.folder), f"--load 2.npz --iters 0 {hot}"
-    assert samples(rnn.run(load).stdout) == samples(other)[1:]      # the last check's, once more
-    assert samples(rnn.run(load + " --sample_length 1").stdout) == [samples(other)[1][:1]]
-    assert samples(rnn.run(load + " --seed 3").stdout) != samples(other)[1:]
-    assert rnn.run(load + " --sample_length 0").stdout == ""
-    assert names(rnn.folder) == before
+    load = f"--load 2.npz --iters 0 {hot}"                  # the last check's, once more
+    assert rnn.run(load).stdout == (
+        f"the last weights of 2.npz: iteration 2\n----\n{other[1]}\n----\n")
+    assert samples(rnn.run(load + " --sample_length 1").stdout) == [other[1][:1]]
+    assert samples(rnn.run(load + " --seed 3").stdout) != [other[1]]
+    assert rnn.run(load + " --sample_length 0").stdout.count("\n") == 1
+    assert names(rnn.folder) == {"0.npz", "1.npz", "2.npz"}
 
 
-def test_what_is_printed_of_a_sample_after_a_prime(rnn):
-    """A prime that was given stands before the sample with --iters 0, but not in a check."""
-    rnn.train("--iters 300 --save a.npz")
+def test_what_is_printed_of_a_sample_after_a_prime(rnn, monkeypatch):
+    """A prime that was given stands before the sample with --iters 0, but not in a check. If none
+    is, a newline is read, or the vocabulary's first character."""
+    rnn.train("--iters 300 --save a.npz --val 0")
     (rnn.folder / "prime.txt").write_bytes(b"Go\r\nbe")         # newlines are \n, as in the text
-    cold = "--load a.npz --temperature 0 --sample_length 40"
-    for prime, flags in (("Go\nbe", ["--prime", "Go\nbe"]), ("Go\nbe", ["--prime", "@prime.txt"]),
-                         ("", []), ("", ["--prime", ""])):
-        run = as_loaded(rnn, [*cold.split()[2:], "--prime", prime or "\n"])
-        expected = rnn.module.sample(run, GO)
-        assert len(expected) == 40
-        assert samples(rnn.run(f"{cold} --iters 0", *flags).stdout) == [prime + expected]
-        out = rnn.train(f"{cold} --iters 1 --lr 1e-30 --check_interval 1", *flags).stdout
+    cold, module, run = "--load a.npz --temperature 0 --sample_length 40", rnn.module, rnn.loaded()
+    p = run.params
+    primes = {"--prime=Go\nbe": "Go\nbe", "--prime=@prime.txt": "Go\nbe", "--seed=1": ""}
+    for flag, prime in primes.items():
+        expected = "".join(module.sample(run, prime, 40, 0))
+        ids = module.encode((prime or "\n") + expected, run.vocab, "")[:-1, None]
+        y = module.forward(p, ids, module.zero_state(run, 1))[0][-40:, 0]
+        assert expected == "".join(run.vocab[k] for k in y.argmax(axis=1))
+        assert samples(rnn.run(f"{cold} --iters 0", flag).stdout) == [prime + expected]
+        out = rnn.train(f"{cold} --iters 1 --lr 1e-30 --check_interval 1", flag).stdout
         assert samples(out) == [expected]
+    run.vocab = run.vocab.replace("\n", "#")
+    assert [*module.sample(run, "", 9)] == [*module.sample(run, run.vocab[0], 9)]
+    p["Why"], p["by"] = 0 * p["Why"], np.eye(len(p["by"]), dtype="f4")[:, [5]] * 1e-6
+    assert "".join(module.sample(run, "a", 50, 0)) == 50 * run.vocab[5]     # likeliest, by little
+    run.params, seen = rnn.loaded().params, []
+    monkeypatch.setattr(module, "forward", lambda p, x, *more, forward=module.forward: (
+        seen.append(len(x)), forward(p, x, *more))[1])
+    next(module.sample(run, "abe" * 3000, 10**12))
+    assert sum(seen) == 9000 and max(seen) <= 100 and len(seen) < 900       # a prime, in windows
 
 
-@pytest.mark.parametrize("text, prime", [("banana", "a"), ("\tbanana\n", "\n")])
-def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
-    rnn.text.write_text(text * 20, newline="\n")
-    rnn.train("--iters 20 --save a.npz")
-    default, first, other = (
-        samples(rnn.run("--load a.npz --iters 0 --temperature 0", *more).stdout)[0]
-        for more in ([], ["--prime", prime], ["--prime", "b"]))
-    assert prime + default == first and other[1:] != first[1:]
+@posix
+def test_a_sample_on_its_way(rnn):
+    """A pipe sees a long one growing, may end it, and gets no control characters; a file does."""
+    rnn.text.write_bytes(b"ab\x1b\n" * 90)
+    rnn.train("--iters 1 --save a.npz")
+    hot = "--load a.npz --iters 0 --temperature 1e9 --sample_length"
+    with subprocess.Popen([sys.executable, rnn.path, *hot.split(), "100000000"], cwd=rnn.folder,
+                          stdout=subprocess.PIPE) as process:
+        shown = process.stdout.read(5000)
+        process.stdout.close()
+        assert process.wait(60) == 141 and b"\\x1b" in shown and b"\x1b" not in shown
+    with open(rnn.folder / "out.txt", "w") as file:
+        rnn.run(f"{hot} 200", stdout=file)
+    assert b"\x1b" in (rnn.folder / "out.txt").read_bytes()
 
 
 @pytest.mark.parametrize("flag, character", [
@@ -250,30 +275,81 @@ def test_default_prime_is_a_newline_or_the_first_character(rnn, text, prime):
 def test_reset_is_one_character_and_is_saved(rnn, flag, character):
     rnn.text.write_bytes(b"ab\tc\rd\\e\n" * 50)
     small = "--iters 2 --encoding latin-1 --save"
-    rnn.train(f"{small} a.npz --reset", flag)
-    rnn.train(f"{small} b.npz --load a.npz")
-    for path in rnn.folder / "a.npz", rnn.folder / "b.npz":
-        run = rnn.module.begin({"load": str(path), "iters": 0})
-        assert run.vocab[run.reset_id] == character
-    assert "--reset" in rnn.train(f"{small} c.npz --load a.npz --reset b", status=2).stderr
-    for bad in "xy", "x", r"\x":
-        assert "--reset" in rnn.train(f"{small} c.npz --reset", bad, status=2).stderr
-    rnn.train(f"{small} c.npz")                         # without: one may be given later
-    assert (rnn.saved("c.npz")["Whh"] != rnn.saved()["Whh"]).any()
-    rnn.train(f"{small} d.npz --load c.npz --reset", flag)
-    assert rnn.saved("d.npz")["reset"] == flag
+    rnn.train(f"{small} 0.npz")                             # one may be given later
+    for n, start in enumerate(["--load 0.npz --reset", "--reset"], 1):
+        rnn.train(f"{small} {n}.npz {start}", flag)
+        rnn.train(f"{small} on{n}.npz --load {n}.npz")
+        run = rnn.loaded(f"on{n}.npz")
+        assert run.vocab[rnn.module.reset_id(run)] == run.settings.reset == character
+    assert (rnn.loaded("0.npz").params["Whh"] != rnn.loaded("2.npz").params["Whh"]).any()
+    for bad in "xy", "x", r"\x", "", "x" * 10**6:
+        error = rnn.train(f"{small} c.npz --reset", bad, status=2).stderr
+        assert "--reset" in error and len(error) < 600
 
 
-def test_a_network_can_be_scored_with_another_number_of_locations(tmp_path):
-    """Nothing in a DNC's parameters depends on it; with --iters 0 alone, and of a DNC alone."""
-    dnc = prepared("dnc", tmp_path)
-    dnc.train("--iters 30 --save a.npz --init 1")
-    flags, figures = "--load a.npz --data text.txt --val 1 --sample_length 0", []
-    for N in 5, 9:
-        run = as_loaded(dnc, ["--data", str(dnc.text), "--val", "1"])
-        run.sizes = (*run.sizes[:1], N, *run.sizes[2:])
-        figures.append(heldout(dnc.run(f"{flags} --iters 0 --locations {N}").stdout)[0][0])
-        assert abs(figures[-1] - dnc.module.score(run, GO)) < 1e-4
-    assert figures[0] != figures[1]
-    dnc.run("--load a.npz --data text.txt --iters 1 --locations 9", status=2)
-    dnc.run(f"{flags} --iters 0 --width 9", status=2)
+SAYS = {            # flags: what the line says
+    "--lr -1e-3": "--flag=VALUE", "--init -1e1": "--flag=VALUE", "--prime -Ida": "--flag=VALUE",
+    "--prime aßö": r"--prime: 2 characters .*: 'ß' 'ö'", "--prime \x1b": r"'\\x1b'",
+    "--prime @ab": "cannot read ab: .*--prime @FILE", "--load a.npz --hidden 16": "16: a.npz has 8",
+    "--load a.npz --fp64": "--fp64 True: a.npz has False", "--load b.npz": "lstm-numpy.py saved it",
+    "--save folder": "--save another name$", "--save no/x.npz": r"no/x\.npz: No such",
+    "--save a.npz": r"--save another name, or continue it by --load a\.npz$",
+    "--load a.npz --save a.npz --val 0.3": "name, since another text is learnt or held out$",
+    "--iters 0 --save c.npz": "--iters 0 .*--save", "--val 1": "only --load FILE --iters 0",
+    "--load a.npz --val 1": "only --load FILE --iters 0", "--hid 8": "--hid.*--help",
+    **{f"--{name}=": f"--{name}" for name in "save load fname data encoding reset".split()}}
+
+
+@pytest.mark.parametrize("flags", SAYS)
+def test_messages(rnn, flags):
+    (rnn.folder / "folder").mkdir()
+    prepared("lstm", rnn.folder).train("--iters 1 --save b.npz")
+    rnn.train("--iters 1 --save a.npz")
+    assert re.search(SAYS[flags], rnn.train(f"--iters 1 {flags}", status=2).stderr)
+
+
+@pytest.mark.parametrize("flags, hints", [
+    ("--iters 102 --lr 100 --print_interval 2", ["--lr"]),      # worse than a guess
+    ("--iters 100 --lr 100 --print_interval 2", []), ("--iters 110 --hidden 80", ["memorize"]),
+    ("--iters 1 --hidden 80 --dropout 0.5", [])])               # more weights than characters
+def test_hints(rnn, flags, hints):
+    assert re.findall("memorize|--lr", rnn.train(flags).stdout) == hints
+
+
+@pytest.mark.parametrize("way", ["module", "thread", "cell", "closed", "none"])
+def test_as_a_module(rnn, monkeypatch, way):
+    """In a thread, in a notebook's cell, where no __file__ is, without or with a closed stdout."""
+    monkeypatch.syspath_prepend(ROOT)
+    module, cell, found = importlib.import_module("rnn-numpy"), {"__name__": "cell"}, []
+    if way == "cell":
+        exec(rnn.path.read_text(encoding="utf-8"), cell)
+    monkeypatch.chdir(rnn.folder)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "stdout", out := None if way == "none" else io.StringIO())
+    if way == "closed":
+        out.close()
+
+    def calls():
+        train = "--iters 2 --check_interval 1 --sample_length 3 --save a.npz".split()
+        for flags in [*rnn.small, *train], "--load a.npz --iters 0".split(), ["--lr", "x"]:
+            found.append(cell.get("main", module.main)(flags))
+    thread = threading.Thread(target=calls)
+    (thread.start, thread.run)[way != "thread"]()
+    (thread.join, list)[way != "thread"]()
+    assert found == [0, 0, 2] and module.load("a.npz").iter == 2 and module.parse(None) == {}
+    assert way in ("none", "closed") or "\nsaved a.npz\n" in out.getvalue()
+
+
+def test_a_mistake_in_the_model_is_a_traceback(script):
+    """With the line that is wrong; what the last whole iteration left is saved. The shape becomes
+    wrong in the second iteration, when by is no longer 0; or in the first."""
+    source = script.path.read_text(encoding="utf-8")
+    script.train("--iters 1 --fp64 --save good.npz")
+    for name, when in ("a.npz", "int(by.any())"), ("b.npz", "1"):
+        wrong = source.replace("Wx[inputs[t]] + h_", line := f"Wx[inputs[t]][:, {when}:] + h_")
+        (script.folder / "mine.py").write_text(wrong, encoding="utf-8")
+        done = python(script.folder, "mine.py", *script.small, *"--iters 9 --fp64 --save".split(),
+                      name, status=1, says=r"Traceback[\s\S]*\nValueError: ")
+        assert line in done.stderr and (f"saved {name}" in done.stdout) == (name == "a.npz")
+    assert_same(script.saved(), script.saved("good.npz"))
+    assert names(script.folder) == {"text.txt", "mine.py", "a.npz", "good.npz"}
