@@ -25,7 +25,6 @@ import importlib.util
 import io
 import math
 import os
-import signal
 import sys
 import time
 import traceback
@@ -122,11 +121,11 @@ def share_work(script, comm, MPI):
 
         def write():
             states, positions = zip(*shares)
-            own.save(argparse.Namespace(**{
+            return own.save(argparse.Namespace(**{
                 **vars(run), "position": np.concatenate(positions),
                 "state": {name: np.concatenate([s[name] for s in states]) for name in run.state}}),
                 path)
-        together(write)
+        return together(write)
 
     def introduce(args, run, text):
         """Before the training: are all workers equal? Each takes its share of the streams."""
@@ -175,8 +174,7 @@ def share_work(script, comm, MPI):
     vars(script).update(
         share=share, gradients=gradients, agree=agree, claim=claim, save=save, train=train,
         introduce=introduce, say=output(own.say), log=output(own.log), report=output(own.report))
-    if hasattr(signal, "SIGUSR1"):                  # mpirun passes it on without killing
-        script.SIGNALS.append(signal.SIGUSR1)
+    script.SIGNALS.append("SIGUSR1")                # mpirun passes it on without killing
 
 
 def main():
