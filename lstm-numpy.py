@@ -221,7 +221,7 @@ def gradients(params, inputs, targets, state, reset=-1, mask=None):
 
 def norm(grads):
     """The Euclidean norm of all gradients together, for clipping (Pascanu et al. 2013)."""
-    return math.hypot(*(np.linalg.norm(d) for d in grads.values()))
+    return math.hypot(*(np.linalg.norm(d.astype(float)) for d in grads.values()))
 
 
 def adagrad(p, d, mem, lr):
