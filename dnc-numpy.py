@@ -860,7 +860,7 @@ def report(args, run, text):
 
 
 # ---- common: command line ----
-STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", ""))),
+STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", "a cell"))),
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
            if hasattr(signal, name)]
