@@ -6,7 +6,7 @@ in its order; the last section puts them together. There is one stream and no ar
 list of numbers, a matrix a list of rows; an index means what it means in the paper, but counts from
 0. In names, _prev is the paper's t-1; what has no time is of step t.
 
-    R read heads    N locations of W numbers    H hidden units of the controller    M characters
+    R read heads    N locations of W numbers    H hidden units of the controller    V characters
 
 The tests compare dnc-numpy.py with it; the two share no line and no package. Where this deviates
 from the paper, dnc-numpy.py does, too:
@@ -18,6 +18,7 @@ from the paper, dnc-numpy.py does, too:
     allocation   u is taken as EPSILON + (1 - EPSILON) u: the product's gradient stays finite
     free list    DELTA more for each next location: equal usages are taken in their order; DELTA is
                  1e-6 in single precision
+    output       dropout's mask, where there is one, multiplies what the output reads of h_t
 """
 import math
 
@@ -71,7 +72,7 @@ def controller(params, x, r_prev, h_prev, c_prev):
 def output(params, h, r):
     """υ_t = W_y h_t,  y_t = υ_t + W_r [r¹_t; ...; r^R_t]"""
     upsilon, from_r = times(params["Why"], h), times(params["Wry"], [n for r_i in r for n in r_i])
-    return [upsilon[m] + params["by"][m][0] + from_r[m] for m in range(len(upsilon))]
+    return [upsilon[k] + params["by"][k][0] + from_r[k] for k in range(len(upsilon))]
 
 
 # Interface parameters -----------------------------------------------------------------------------
@@ -187,9 +188,10 @@ def read_weighting(pi, b, c, f):
 
 # All together -------------------------------------------------------------------------------------
 
-def step(params, character, prev):
-    """One step: y_t and the state after it, from a character's number and the state before it."""
-    x = [1.0 if m == character else 0.0 for m in range(len(params["Why"]))]     # one-hot
+def step(params, character, prev, mask):
+    """One step: y_t and the state after it, from a character's number, the state before it and H
+    numbers, 1 without dropout."""
+    x = [1.0 if k == character else 0.0 for k in range(len(params["Why"]))]     # one-hot
     h, c = controller(params, x, prev["r"], prev["h"], prev["c"])
     xi = interface(params, h)
 
@@ -211,5 +213,5 @@ def step(params, character, prev):
         w_r.append(read_weighting(xi["pi"][i], b, c_r, f))
     r = [read_vector(M, w_r_i) for w_r_i in w_r]
 
-    return output(params, h, r), {"h": h, "c": c, "r": r, "M": M, "u": u, "p": p, "L": L,
-                                  "wr": w_r, "ww": w_w}
+    y = output(params, [mask[n] * h[n] for n in range(len(h))], r)
+    return y, {"h": h, "c": c, "r": r, "M": M, "u": u, "p": p, "L": L, "wr": w_r, "ww": w_w}

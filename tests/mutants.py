@@ -8,6 +8,7 @@ import ast
 import builtins
 import collections
 import itertools
+import re
 import sys
 import types
 
@@ -15,11 +16,11 @@ import numpy as np
 from loading import ROOT, SIZES, load
 from test_mutants import fate
 
-PAIRS = ("Mult Pow,Add Sub,Mult Div,Eq NotEq,Is IsNot,max min,maximum minimum,sum mean,exp expm1,"
-         "log log1p,sqrt tanh,zeros_like ones_like")
+PAIRS = ("MatMult Mult,Mult Pow,Add Sub,Mult Div,Eq NotEq,Is IsNot,any all,max min,maximum minimum,"
+         "sum mean,exp expm1,log log1p,sqrt tanh,zeros_like ones_like")
 SWAP = {getattr(ast, x, x): getattr(ast, y, y) for pair in PAIRS.split(",")
         for x, y in (pair.split(), pair.split()[::-1])}
-COMMUTATIVE = "dot", "min", "np.maximum", "np.minimum", "np.multiply"
+COMMUTATIVE = "dot", "min", "np.maximum", "np.minimum"
 NUMPY = types.ModuleType("numpy")       # its empty is nan, or could hold what a mutant before left
 vars(NUMPY).update(vars(np), empty=lambda shape, dtype=float: np.full(shape, np.nan, dtype),
                    empty_like=lambda x: np.full_like(x, np.nan))
@@ -43,6 +44,9 @@ def variants(node, names):
         case ast.Constant(bool() | int() | float() as value):
             yield from map(ast.Constant, {bool: [not value], float: [10 * value],
                                           int: [value + 1, max(value - 1, 0)]}[type(value)])
+        case ast.Constant(str() as value) if re.fullmatch(r"[\w.,]+->\w+", value):     # of einsum
+            yield from (ast.Constant(value[:-1] + index) for index in sorted(
+                set(filter(str.isalpha, value)) - {value[-1]}))
         case ast.Name(name, ast.Load()) if name in names:
             yield from (ast.Name(other, ast.Load()) for other in sorted(names - {name}))
         case (ast.UnaryOp(_, value) | ast.Attribute(value, "T") | ast.Call(ast.Name("reversed"),

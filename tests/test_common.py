@@ -9,6 +9,7 @@ import common
 import numpy as np
 import pytest
 from conftest import ROOT, load, python as run
+from loading import settings
 
 SCRIPTS = common.SCRIPTS
 PYTHON = sorted(path.name for path in ROOT.glob("*.py"))    # dnc-debug.py too
@@ -60,7 +61,7 @@ def test_a_changed_block_is_seen_and_copied(name, block, tmp_path, monkeypatch):
 def test_source(name):
     """PEP 723's header, which `uv run` reads; NumPy and the standard library; 100 columns."""
     source = read(name)
-    header = '# /// script\n# requires-python = ">=3.10"\n# dependencies = ["numpy>=1.26"]\n# ///\n'
+    header = '# /// script\n# requires-python = ">=3.10"\n# dependencies = ["numpy>=2.0"]\n# ///\n'
     assert source.count("# /// script") == source.count(header) == 1
     nodes = [*ast.walk(ast.parse(source))]
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -92,39 +93,40 @@ def test_importing_does_nothing(name, tmp_path):
     assert os.listdir(tmp_path) == [name]
 
 
-H, M, N, W, R, B = 5, 7, 6, 4, 3, 2
-GATED = {"Wxh": (4 * H, M), "Whh": (4 * H, H), "Why": (M, H), "bh": (4 * H, 1), "by": (M, 1)}
+H, V, N, W, R, B = 5, 7, 6, 4, 3, 2
+GATED = {"Wxh": (4 * H, V), "Whh": (4 * H, H), "Why": (V, H), "bh": (4 * H, 1), "by": (V, 1)}
 SHAPES = {                      # sizes; the article's names, shapes (to, from); biases are columns
-    "rnn-numpy.py": ((H,), {**GATED, "Wxh": (H, M), "Whh": (H, H), "bh": (H, 1)}, {"h": (B, H)}),
+    "rnn-numpy.py": ((H,), {**GATED, "Wxh": (H, V), "Whh": (H, H), "bh": (H, 1)}, {"h": (B, H)}),
     "lstm-numpy.py": ((H,), GATED, {"h": (B, H), "c": (B, H)}),
     "dnc-numpy.py": (
         (H, N, W, R),
-        {**GATED, "Wrh": (4 * H, R * W), "Wry": (M, R * W), "Whr": (R * W, H), "Whw": (W, H),
-         "Whv": (W, H), "Whe": (W, H), "Whf": (R, H), "Whga": (1, H), "Whgw": (1, H),
-         "Whbr": (R, H), "Whbw": (1, H), "Whp": (3 * R, H)},
+        {"Wxh": (4 * H, V), "Whh": (4 * H, H), "Wrh": (4 * H, R * W), "Why": (V, H),
+         "Wry": (V, R * W), "Whr": (R * W, H), "Whw": (W, H), "Whv": (W, H), "Whe": (W, H),
+         "Whf": (R, H), "Whga": (1, H), "Whgw": (1, H), "Whbr": (R, H), "Whbw": (1, H),
+         "Whp": (3 * R, H), "bh": (4 * H, 1), "by": (V, 1)},
         {"h": (B, H), "c": (B, H), "r": (B, R, W), "M": (B, N, W), "u": (B, N), "p": (B, N),
          "L": (B, N, N), "wr": (B, R, N), "ww": (B, N)})}
 
 
 @scripts
 def test_parameters_and_state(name, model=None):
-    """Weights: 0.01 times normal numbers; with init, the same times init over the root of the
-    number of inputs. Biases: 0, but 1 for the forget gate."""
+    """The order counts: forward unpacks them. Weights: 0.01 times normal numbers; with init, the
+    same times init over the root of the number of inputs. Biases: 0, but the forget gate's."""
     sizes, shapes, state = SHAPES[name]
     model = model or load(name)
-    assert model.param_shapes(M, *sizes) == shapes and model.state_shapes(B, *sizes) == state
-    params = model.init_params(np.random.default_rng(1), M, 0, *sizes)
-    larger = model.init_params(np.random.default_rng(1), M, 2.0, *sizes)
+    assert [*model.param_shapes(V, *sizes).items()] == [*shapes.items()]
+    assert [*model.state_shapes(B, *sizes).items()] == [*state.items()]
+    params, larger, other = (
+        model.init_params(np.random.default_rng(1), V, settings(model, sizes, **changes))
+        for changes in ({}, {"init": 2.0}, {"forget_bias": -3.0}))
     weights = np.concatenate([p.ravel() for key, p in params.items() if key[0] == "W"])
     assert 0.008 < weights.std() < 0.012 and abs(weights.mean()) < 0.003
-    assert len(set(weights)) == weights.size and params.keys() == larger.keys() == shapes.keys()
+    assert len(set(weights)) == weights.size and [*params] == [*larger] == [*shapes]
     for key, p in params.items():
         assert p.shape == shapes[key] and p.dtype == np.float64
         times = 1 if key[0] == "b" else 200 if key == "Wxh" else 200 / p.shape[1] ** 0.5
         np.testing.assert_allclose(larger[key], times * p, rtol=1e-12)
-    forget = name != "rnn-numpy.py"
-    bh = [float(forget and 2 * H <= row < 3 * H) for row in range(len(params["bh"]))]
-    assert params["bh"][:, 0].tolist() == bh and not params["by"].any()
-    if forget:
-        other = model.init_params(np.random.default_rng(1), M, 0, *sizes, forget_bias=-3.0)
-        assert other["bh"][:, 0].tolist() == [-3 * bias for bias in bh]
+    forget = [float(name != "rnn-numpy.py" and 2 * H <= row < 3 * H)
+              for row in range(len(params["bh"]))]
+    assert params["bh"][:, 0].tolist() == forget and not params["by"].any()
+    assert other["bh"][:, 0].tolist() == [-3 * bias for bias in forget]

@@ -7,7 +7,7 @@ import math
 import dnc_paper as paper
 import numpy as np
 import pytest
-from loading import INTERFACE, M, load, random_params, zero_state
+from loading import INTERFACE, V, load, random_params, zero_state
 from test_equations import STARTS, WEIGHTS, dnc_params, dnc_start
 
 DNC = load("dnc-numpy.py")
@@ -100,7 +100,7 @@ def check(state, dtype):
 def survive(params, state, rng, S=6):
     """S steps, one by one, and as one window with its backward pass, gradients from everywhere."""
     dtype, after = state["h"].dtype, state
-    inputs = rng.integers(M, size=(S, len(state["h"])))
+    inputs = rng.integers(V, size=(S, len(state["h"])))
 
     def normal(value):
         return rng.standard_normal(value.shape).astype(dtype)
@@ -108,11 +108,11 @@ def survive(params, state, rng, S=6):
         for t in range(S):
             after = DNC.forward(params, inputs[t:t + 1], after)[1]
             check(after, dtype)
-        logits, after, cache = DNC.forward(params, inputs, state)
-        grads, before = DNC.backward(params, cache, normal(logits),
+        y, after, cache = DNC.forward(params, inputs, state)
+        grads, before = DNC.backward(params, cache, normal(y),
                                      {name: normal(value) for name, value in after.items()})
     check(after, dtype)
-    for value in (logits, *grads.values(), *before.values()):
+    for value in (y, *grads.values(), *before.values()):
         assert value.dtype == dtype and np.isfinite(value).all()
     return after
 
@@ -171,7 +171,7 @@ def test_memories_and_keys(memory, keys, R, dtype):
 def test_saturated_gates_and_extreme_strengths(begin, R, dtype):
     """All gates at 0 or 1, in all combinations, with each read mode alone; strengths 1e4 and 1."""
     params, zero, rng = start(R, dtype)
-    worn = DNC.forward(params, rng.integers(M, size=(20, 2)), zero)[1]
+    worn = DNC.forward(params, rng.integers(V, size=(20, 2)), zero)[1]
     drive(params, "Whbr", [1e4, -1e4, 1e4][:R])
     drive(params, "Whbw", 1e4)
     gates = "Whe", "Whf", "Whga", "Whgw"
@@ -193,7 +193,7 @@ def test_long_runs(weights, kind, steps, dtype):
                      (dnc_params(rng, weights, sizes), dnc_start(rng, kind, 4, sizes)))
     for _ in range(steps // 20):
         with np.errstate(all="raise", under="ignore"):
-            y, state, _ = DNC.forward(params, rng.integers(M, size=(20, 4)), state)
+            y, state, _ = DNC.forward(params, rng.integers(V, size=(20, 4)), state)
         assert np.isfinite(y).all()
         check(state, dtype)
     survive(params, state, rng)

@@ -5,7 +5,6 @@ Tests take the model as an argument with a default, so that mutants.py can call 
 """
 import copy
 import decimal
-import functools
 import math
 import sys
 import types
@@ -13,23 +12,25 @@ import warnings
 
 import numpy as np
 import pytest
-from loading import SIZES, M, agree, complex_step, load, numerical, random_case, wrong_gradients
+from loading import (SIZES, V, agree, complex_step, forward, given, load, numerical, random_case,
+                     random_params, settings, wrong_gradients)
 
 RNN, DNC = load("rnn-numpy.py"), load("dnc-numpy.py")
 models = pytest.mark.parametrize("name", SIZES)
+SHARP = 2, 3, 0.7, (3, 4, 3, 2)                              # B, S, scale, sizes
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-cached_case = functools.cache(random_case)
 
 
 @models
-@pytest.mark.parametrize("scale, windows, reset", [(None, 0, None), (None, 4, None), (0.7, 4, None),
-                                                   (0.7, 4, 2)])
+@pytest.mark.parametrize("scale, windows, reset, dropout", [
+    (None, 0, None, False), (None, 4, None, True), (0.7, 4, None, False), (0.7, 4, 2, True)])
 @pytest.mark.parametrize("B, S, sizes", [
     (1, 3, (4, 6, 3, 1)), (1, 5, (4, 3, 3, 3)), (5, 6, (3, 3, 3, 1)), (3, 3, (4, 6, 3, 3)),
     (2, 1, (4, 1, 3, 2)), (1, 1, (1, 1, 1, 1))])
-def test_gradients(name, B, S, sizes, scale, windows, reset, model=None):
-    case = cached_case(name, B, S, scale, sizes[:len(SIZES[name])], reset, windows)
-    assert wrong_gradients(case, model) == []
+def test_gradients(name, B, S, sizes, scale, windows, reset, dropout):
+    """S = 1 tells h[0], the state after it, from h[-1], the one before."""
+    assert wrong_gradients(random_case(name, B, S, scale, sizes[:len(SIZES[name])], reset, windows,
+                                       dropout=dropout)) == []
 
 
 def test_the_memory_is_at_work():
@@ -40,20 +41,34 @@ def test_the_memory_is_at_work():
     assert all(abs(n).max() > 1e-3 for group in numerical(case) for n in group.values())
 
 
+def test_sharp_weightings():
+    """As in a trained network: each write is nearly all to one location, here or there."""
+    case = random_case("dnc-numpy.py", *SHARP, sharp=True)
+    state, written = case.state, []
+    for inputs in case.inputs:
+        state = DNC.forward(case.params, inputs[None], state)[1]
+        written.append(state["ww"])
+    assert np.max(written) > 0.99 and np.max(written, axis=2).min() > 0.98
+    assert len(set(np.argmax(written, axis=2).ravel())) > 1
+    assert wrong_gradients(case) == []
+    assert all(abs(n).max() > 1e-4 for group in numerical(case) for n in group.values())
+
+
 @models
-@pytest.mark.parametrize("reset", [None, 1])
-def test_loss_and_gradients_of_a_window(name, reset, model=None):
+@pytest.mark.parametrize("reset, dropout", [(None, False), (1, True)])
+def test_loss_and_gradients_of_a_window(name, reset, dropout, model=None):
     """Sums over its characters. Later calls do not change what one has returned."""
-    case = cached_case(name, 5, 6)
+    case = random_case(name, 5, 6, reset=reset, dropout=dropout)
     model = model or case.model
-    nats, *results = model.gradients(case.params, case.inputs, case.targets, case.state, reset)
+    nats, *results = model.gradients(
+        case.params, case.inputs, case.targets, case.state, **given(case))
     kept = copy.deepcopy(results)
-    logits, after, cache = case.model.forward(case.params, case.inputs, case.state, reset)
-    model.gradients(case.params, case.targets, case.inputs, case.state, reset)
+    y, after, cache = forward(case)
+    model.gradients(case.params, case.targets, case.inputs, case.state, **given(case))
     np.testing.assert_equal(results, kept)
-    losses, dlogits = RNN.cross_entropy(logits, case.targets)
+    losses, dy = RNN.cross_entropy(y, case.targets)
     zero = {key: np.zeros_like(value) for key, value in after.items()}
-    grads = case.model.backward(case.params, cache, dlogits, zero)[0]
+    grads = case.model.backward(case.params, cache, dy, zero)[0]
     assert type(nats) is float and nats == pytest.approx(losses.sum(), rel=1e-12)
     for found, group in zip(results, (grads, after)):
         assert found.keys() == group.keys()
@@ -61,49 +76,29 @@ def test_loss_and_gradients_of_a_window(name, reset, model=None):
             np.testing.assert_allclose(found[key], group[key], rtol=1e-11, atol=1e-13)
 
 
-@pytest.fixture
-def torch():
-    torch = pytest.importorskip("torch")
-    torch.set_default_dtype(torch.float64)
-    yield torch
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("name, order", [("rnn", ["h"]), ("dnc", "h c M u p L wr ww r".split())])
 @pytest.mark.parametrize("scale, windows", [(None, 0), (0.1, 4), (0.7, 4), (1.5, 4)])
-@pytest.mark.parametrize("B, S, sizes", [(1, 1, (5, 9, 4, 1)), (4, 9, (6, 11, 3, 3)),
-                                         (3, 7, (4, 3, 6, 2))])
-def test_those_of_pytorch(name, order, B, S, sizes, scale, windows, torch):
-    """Its models are bench/'s. The DNC there is the paper's equations once more, by other means,
-    and its gradients are not those of our own forward."""
-    case = random_case(f"{name}-numpy.py", B, S, scale, sizes if name == "dnc" else sizes[:1],
-                       windows=windows)
-    logits, after, cache = case.model.forward(case.params, case.inputs, case.state)
-    nats, dlogits = case.model.cross_entropy(logits, case.targets)
-    grads, before = case.model.backward(case.params, cache, dlogits, case.dstate)
+@pytest.mark.parametrize("B, S, H", [(1, 1, 5), (4, 9, 6), (3, 7, 1)])
+def test_those_of_pytorch(B, S, H, scale, windows):
+    """nn.RNN, whose second bias stays at 0."""
+    torch = pytest.importorskip("torch")
+    case = random_case("rnn-numpy.py", B, S, scale, (H,), windows=windows, dropout=True)
+    y, after, cache = forward(case)
+    nats, dy = RNN.cross_entropy(y, case.targets)
+    grads, before = RNN.backward(case.params, cache, dy, case.dstate)
 
-    def network(params):
-        """The peer with these for its parameters, or with gradients, and a list of them."""
-        run = types.SimpleNamespace(sizes=sizes, hidden=sizes[0], batchsize=B)
-        peer = getattr(load("bench/peers_torch.py"), name.upper())(run)
-        peer.build({key: torch.tensor(value) for key, value in params.items()})
-        peer.delta = 1e-9 * torch.arange(sizes[1])      # in single precision it is more
-        return peer, [p for p in peer.parameters() if p.requires_grad]
-    peer, params = network(case.params)
-
-    def tensors(state):
-        return [torch.tensor(state[key]).reshape(like.shape)
-                for key, like in zip(order, peer.zero_state())]
-    state = [value.requires_grad_() for value in tensors(case.state)]
-    y, after_t = peer(torch.tensor(case.inputs), state)
+    t = {key: torch.tensor(value, requires_grad=True)
+         for key, value in {**case.params, **case.state}.items()}
+    h, last = torch.func.functional_call(
+        torch.nn.RNN(V, H), {"weight_ih_l0": t["Wxh"], "weight_hh_l0": t["Whh"],
+                             "bias_ih_l0": t["bh"][:, 0], "bias_hh_l0": 0 * t["bh"][:, 0]},
+        (torch.eye(V, dtype=torch.float64)[case.inputs.copy()], t["h"][None]))
+    y_t = torch.tensor(case.mask) * h @ t["Why"].T + t["by"][:, 0]
     loss = torch.nn.functional.cross_entropy(
-        y.reshape(S * B, M), torch.tensor(case.targets).reshape(S * B), reduction="sum")
-    (loss + sum((x * d).sum() for x, d in zip(after_t, tensors(case.dstate)))).backward()
-
-    ours = logits.transpose(1, 2, 0), nats.sum(), *tensors(after), *tensors(before)
-    theirs = y, loss, *after_t, *(x.grad for x in (*state, *params))
-    for a, b in zip((*ours, *network(grads)[1]), theirs, strict=True):
-        a, b = (torch.as_tensor(x).detach().numpy() for x in (a, b))
+        y_t.flatten(0, 1), torch.tensor(case.targets).flatten(), reduction="sum")
+    (loss + (last[0] * torch.tensor(case.dstate["h"])).sum()).backward()
+    for a, b in [(y, y_t), (nats.sum(), loss), (after["h"], last[0]),
+                 *((d, t[key].grad) for key, d in {**grads, **before}.items())]:
+        b = b.detach().numpy()
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * max(abs(b).max(), 1e-5))
 
 
@@ -111,7 +106,7 @@ def test_those_of_pytorch(name, order, B, S, sizes, scale, windows, torch):
 @dtypes
 def test_the_type_of_the_parameters_is_the_type_of_everything(name, dtype, model=None):
     """Of what is returned, and of all local variables on the way, those of each back included."""
-    case = random_case(name, 2, 3, reset=2, dtype=dtype)
+    case = random_case(name, 2, 3, reset=2, dtype=dtype, dropout=True)
     model, found, visited = model or case.model, set(), set()
 
     def collect(owner, key, value):
@@ -131,11 +126,11 @@ def test_the_type_of_the_parameters_is_the_type_of_everything(name, dtype, model
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        cache = model.forward(case.params, case.inputs, case.state, 2)[2]
-        model.backward(case.params, cache, case.dlogits, case.dstate)
-        grads = model.gradients(case.params, case.inputs, case.targets, case.state)[1]
+        cache = forward(case, model)[2]
+        model.backward(case.params, cache, case.dy, case.dstate)
+        grads = model.gradients(case.params, case.inputs, case.targets, case.state, 2, case.mask)[1]
         for key, p in case.params.items():
-            model.adagrad(p.copy(), grads[key], np.zeros_like(p), 0.1)
+            model.adagrad(p, grads[key], np.zeros_like(p), 0.1)
     finally:
         sys.settrace(before)
     assert {"forward", "backward", "cross_entropy", "one_hot_product", "adagrad"} <= visited
@@ -152,15 +147,15 @@ def mechanisms(R, N, rng):
     def u(*shape):
         return rng.uniform(0, 1, shape)
 
-    def w(*shape):                              # weightings, their sums below 1
-        return rng.dirichlet(np.ones(shape[-1] + 1), shape[:-1])[..., :-1]
+    def w(*shape):                              # weightings, their sums below 1; a stream's sharp
+        even, sharp = (rng.dirichlet(np.full(shape[-1] + 1, x), shape[:-1]) for x in (1, 0.1))
+        return np.concatenate([even[:1], sharp[1:]])[..., :-1]
     used, L = rng.choice([0, 1e-9, 1e-7, 0.3, 0.3, 0.7, 1], (B, N)), w(B, N, N)
     return {"lstm_cell": (x(B, 4 * H), x(B, H)),
             "softmax": (x(B, R, N) + 1000 * (rng.random((B, 1, N)) < 0.2),),    # e^1000 is inf
             "oneplus": (np.append(20 * x(B, R), [[-1000, 85], [90, 1000]], axis=1),),
             "interface": (x(B, (R + 3) * W + 5 * R + 3), R, W),
-            "scale_keys": (x(B, R + 1, W), 1 + u(B, R + 1)),
-            "content": (x(B, N, W), x(B, R, W)),
+            "content": (x(B, N, W), x(B, R, W), 1 + 9 * u(B, R)),
             "usage": (u(B, R), w(B, R, N), u(B, N), w(B, N)),
             "allocation": (used,),
             "write_weighting": (u(B, 1), u(B, 1), w(B, N), w(B, N)),
@@ -196,13 +191,16 @@ def test_mechanism(mechanism, R, N, model=DNC):
         assert agree(complex_step(objective, x), analytical)
 
 
-def test_one_hot_product(model=RNN):
+@pytest.mark.parametrize("V", [5, 7000])
+def test_one_hot_product(V, model=RNN):
+    """The last characters do not occur."""
     rng = np.random.default_rng(2)
-    inputs, d = rng.integers(M - 1, size=(4, 3)), rng.standard_normal((12, 6))
-    one_hot = np.eye(M)[inputs.ravel()]                         # the last character does not occur
-    product = model.one_hot_product(d, inputs, M)
-    np.testing.assert_allclose(product, d.T @ one_hot, rtol=1e-14, atol=1e-14)
-    assert product.flags.c_contiguous and not product[:, -1].any()
+    inputs, d = rng.integers(V - 2, size=(4, 9)), rng.standard_normal((36, 6))
+    product = model.one_hot_product(d, inputs, V)
+    expected = np.zeros((6, V))
+    for k, row in zip(inputs.ravel(), d):
+        expected[:, k] += row
+    np.testing.assert_allclose(product, expected, rtol=1e-13, atol=1e-14)
 
 
 @dtypes
@@ -211,54 +209,91 @@ def test_cross_entropy(dtype, model=RNN):
     rng, relative = np.random.default_rng(3), 1e-13 if dtype is np.float64 else 2e-6
     extreme = [[0, -1e4, 1e4, 3, 0], [1e6, 1e6, 0, -1e6, 0], [800, 0, 799.5, 0, 0],
                [0, 1e-4, 90, 110, 0], [-90, -90, -90.5, -110, -90]]
-    columns = np.concatenate([3 * rng.standard_normal((10, M)), extreme]).astype(dtype)
-    cases = [(column, target) for column in columns for target in range(M)]
-    logits = np.stack([column for column, _ in cases], axis=1).reshape(M, 5, -1)
-    targets = np.array([target for _, target in cases]).reshape(5, -1)
-    kept = logits.copy()
+    cases = np.concatenate([3 * rng.standard_normal((10, V)), extreme]).astype(dtype)
+    y, targets = np.repeat(cases[:, None], V, axis=1), np.tile(np.arange(V), (len(cases), 1))
+    kept = y.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        nats, d = model.cross_entropy(logits, targets)
-    assert np.array_equal(kept, logits) and nats.shape == targets.shape and d.shape == logits.shape
-    nats, d = nats.ravel(), d.reshape(M, -1)
+        nats, dy = model.cross_entropy(y, targets)
+    assert np.array_equal(kept, y) and nats.shape == targets.shape and dy.shape == y.shape
     with decimal.localcontext(decimal.Context(prec=60)):
-        for k, (column, target) in enumerate(cases):
-            exact = [decimal.Decimal(float(value)) for value in column]
+        for at, target in np.ndenumerate(targets):
+            exact = [decimal.Decimal(float(value)) for value in y[at]]
             p = [1 / sum((other - value).exp() for other in exact) for value in exact]
-            assert nats[k] == pytest.approx(float(-p[target].ln()), rel=relative, abs=relative)
-            assert d[:, k] == pytest.approx([float(q - (j == target)) for j, q in enumerate(p)],
-                                            rel=10 * relative, abs=relative)
+            assert nats[at] == pytest.approx(float(-p[target].ln()), rel=relative, abs=relative)
+            assert dy[at] == pytest.approx([float(q - (j == target)) for j, q in enumerate(p)],
+                                           rel=10 * relative, abs=relative)
 
 
 def test_adagrad(model=RNN):
     """Gradients around 1e-4 too, where the 1e-8 under the root counts."""
     rng = np.random.default_rng(6)
     p, mem = rng.standard_normal(20), np.zeros(20)
-    expected, sums = p.copy(), np.zeros(20)
     sizes = np.append([0, 0], 10.0 ** rng.integers(-7, 3, 18))
     for _ in range(5):
-        d = rng.standard_normal(20) * sizes
-        kept = d.copy()
-        model.adagrad(p, d, mem, 0.1)
-        sums += kept ** 2
-        expected -= 0.1 * kept / np.sqrt(sums + 1e-8)
-        np.testing.assert_allclose(p, expected, rtol=1e-14)
-        np.testing.assert_allclose(mem, sums, rtol=1e-14)
-        assert np.array_equal(d, kept)
+        d, given = rng.standard_normal(20) * sizes, (p, mem)
+        kept = p.copy(), mem.copy(), d.copy()
+        p, mem = model.adagrad(p, d, mem, 0.1)
+        np.testing.assert_equal((*given, d), kept)
+        for k, (p_k, mem_k, d_k) in enumerate(zip(*kept)):
+            assert mem[k] == pytest.approx(mem_k + d_k ** 2, rel=1e-14)
+            assert p[k] == pytest.approx(p_k - 0.1 * d_k / math.sqrt(mem[k] + 1e-8), rel=1e-13)
 
 
 @dtypes
-def test_clip(dtype, model=RNN):
-    """Too long: as long as the limit; else as it was, to the bit. 1e20 squared is inf in single."""
+def test_norm(dtype, model=RNN):
+    """1e20 squared is inf in single precision."""
     rng = np.random.default_rng(7)
     for size in (1, 1e20, 1e-20, 0):
         grads = {key: (rng.standard_normal(shape) * size).astype(dtype)
                  for key, shape in {"W": (4, 5), "b": (4, 1)}.items()}
-        kept = {key: d.copy() for key, d in grads.items()}
-        norm = math.sqrt(sum(float(x) ** 2 for d in kept.values() for x in d.ravel()))
-        model.clip(grads, norm * 1.001 + (size == 0))
-        assert all(np.array_equal(grads[key], kept[key]) for key in kept)
-        model.clip(grads, norm / 8)
-        for key, d in grads.items():
-            np.testing.assert_allclose(d, kept[key] / 8, rtol=4 * np.finfo(dtype).eps)
-            assert d.dtype == dtype
+        norm = math.sqrt(math.fsum(float(x) ** 2 for d in grads.values() for x in d.ravel()))
+        assert model.norm(grads) == pytest.approx(norm, rel=1e-6 if dtype is np.float32 else 1e-14)
+
+
+@models
+@dtypes
+@pytest.mark.parametrize("clip, dropout, size", [
+    (0, 0, None), (1e9, 0, None), (1e-3, 0.4, None), (1e-3, 0, 1e20), (1e-3, 0, 1e-20), (1, 0, 0)])
+def test_iterate(name, dtype, clip, dropout, size, monkeypatch):
+    """Gradients that together are longer than clip per character are scaled down to that length.
+    If something is not finite, nothing changes."""
+    model, rng = load(name), np.random.default_rng(5)
+    args = settings(model, SIZES[name], batchsize=3, seqlength=4, seed=5, lr=0.1, clip=clip,
+                    dropout=dropout)
+    text = types.SimpleNamespace(ids=rng.integers(V, size=60), tail=60, begins=None)
+    run = types.SimpleNamespace(
+        params=random_params(model, SIZES[name], rng, 0.7, dtype), vocab="abcde", iter=7,
+        settings=settings(model, SIZES[name], reset="b"), position=np.array([60, 8, 20]))
+    run.mem = {key: p * p for key, p in run.params.items()}
+    run.state = model.zero_state(run, 3)
+    inputs, targets, state, position = model.next_window(args, run, text)
+    nats, grads, after = model.gradients(
+        run.params, inputs, targets, state, 1, model.dropout_mask(args, run))
+    if size is not None:
+        grads = {key: d * dtype(size) for key, d in grads.items()}
+        monkeypatch.setattr(model, "gradients", lambda *given: (nats, grads, after))
+    before = copy.deepcopy(vars(run))
+    assert model.iterate(args, run, text) == pytest.approx(nats / 12 / math.log(2), rel=1e-6)
+
+    length = math.sqrt(math.fsum(float(x) ** 2 for d in grads.values() for x in d.ravel()))
+    scale = 12 * clip / length if clip and length > 12 * clip else 1
+    assert (scale < 1) == (clip == 1e-3 and size != 1e-20)
+    for key, p in before["params"].items():
+        d = scale * grads[key].astype(float)
+        mem = before["mem"][key] + d ** 2
+        rounding = 1e-13 if dtype is np.float64 else 1e-5
+        np.testing.assert_allclose(run.mem[key], mem, rtol=rounding)
+        np.testing.assert_allclose(run.params[key], p - 0.1 * d / np.sqrt(mem + 1e-8),
+                                   rtol=rounding, atol=rounding)
+        assert run.params[key].dtype == run.mem[key].dtype == dtype
+    np.testing.assert_equal((run.state, run.position, run.iter), (after, position, 8))
+
+    before = copy.deepcopy(vars(run))
+    for key in grads:
+        wrong = {**grads, key: grads[key] * np.array([np.nan], dtype)}
+        monkeypatch.setattr(model, "gradients", lambda *given: (nats, wrong, after))
+        with (np.errstate(all="ignore"),
+              pytest.raises(model.Failure, match="not finite in iteration 9")):
+            model.iterate(args, run, text)
+    np.testing.assert_equal(vars(run), before)
