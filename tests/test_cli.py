@@ -132,7 +132,7 @@ def test_checks(rnn, monkeypatch):
     load = "--load a.npz --save a.npz --check_interval"
     assert checks("--save a.npz --check_interval 0 --iters 60") == []
     assert checks(f"{load} 500 --iters 50") == [100, 110]
-    assert checks(f"{load} 400 --iters 720") == [200, 400, 800, 830]
+    assert checks(f"{load} 300 --iters 720") == [200, 300, 600, 830]
     assert checks(f"{load} 3 --iters 7") == [831, 834, 837]
 
     def interrupted(*args, function=rnn.module.next_window):
