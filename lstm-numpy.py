@@ -97,11 +97,12 @@ def sigmoid(z):
 
 
 def lstm_cell(a, c_):
-    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): the article's cell.
+    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): krocki/dnc's cell.
 
-    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
-    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
-    and back, which turns the gradients of h and c into those of a and c_.
+    The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) stores c = g i + f c_ and
+    shows h = o tanh(c). Here the tanh stands in the cell's way: a bit of c is lost at each step.
+    a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c and back, which turns the gradients of h
+    and c into those of a and c_.
     """
     a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); slices cost up to 9 %
     i, o, f = sigmoid(a[:3])
@@ -119,12 +120,12 @@ def lstm_cell(a, c_):
 # ---- end of common: LSTM cell ----
 
 
-def forward(params, inputs, state, reset=-1, mask=None):
+def forward(params, inputs, state, reset=-1, mask=1):
     """Run S steps of B streams. Training, scoring and sampling all use this one function.
 
-    inputs: (S, B), the numbers of the characters x_t. state: see state_shapes. reset: the character
-    before which a stream's state becomes zero. mask: dropout's, (S, B, H). Returns the logits y
-    (S, B, V), the state after the last step, and the cache that backward needs.
+    inputs: (S, B), the x_t as numbers of characters. state: see state_shapes. reset: the character
+    before which a stream's state becomes zero, -1: none. mask: dropout's, (S, B, H), 1: none.
+    Returns the logits y (S, B, V), the state after the last step, and the cache for backward.
     """
     Wxh, Whh, Why, bh, by = params.values()
     (S, B), (V, H) = inputs.shape, Why.shape
@@ -134,10 +135,10 @@ def forward(params, inputs, state, reset=-1, mask=None):
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
     for t in range(S):
         h_, c_ = restart(h[t - 1], fresh[t]), restart(c, fresh[t])
-        h[t], c, cell_back = lstm_cell(Wx[inputs[t]] + h_ @ WhhT, c_)   # x_t picks a row of Wx
+        a = Wx[inputs[t]] + h_ @ WhhT               # the one-hot x_t picks a row of Wx
+        h[t], c, cell_back = lstm_cell(a, c_)
         steps.append(cell_back)
-
-    mh = h[:S] if mask is None else mask * h[:S]
+    mh = mask * h[:S]
     y = rows(mh) @ Why.T + by.T
     return y.reshape(S, B, V), {"h": h[S - 1].copy(), "c": c}, (inputs, fresh, h, steps, mask, mh)
 
@@ -148,20 +149,16 @@ def backward(params, cache, dy, dstate):
     dh is the gradient of the loss with respect to h, and so on. dy: (S, B, V); dstate: that of the
     state after the last step. Returns those of the parameters and of the incoming state.
     """
-    Wxh, Whh, Why, bh, by = params.values()
-    inputs, fresh, h, steps, mask, mh = cache
-    S, B, V = dy.shape
+    Whh, Why = params["Whh"], params["Why"]
+    (inputs, fresh, h, steps, mask, mh), (S, B, V) = cache, dy.shape
 
-    dmh = (rows(dy) @ Why).reshape(S, B, -1)            # y = Why (m h) + by
-    dh = dmh if mask is None else mask * dmh
+    dh = mask * (rows(dy) @ Why).reshape(S, B, -1)      # y = Why (m h) + by
     da, dh_next, dc = np.empty((S, B, len(Whh)), Whh.dtype), dstate["h"], dstate["c"]
     for t in reversed(range(S)):
         da[t], dc_ = steps[t](dh[t] + dh_next, dc)      # h, c = lstm_cell(a, c_)
         dh_next, dc = restart(da[t] @ Whh, fresh[t]), restart(dc_, fresh[t])
     dWxh, h_ = one_hot_product(rows(da), inputs, V), restart(np.roll(h, 1, axis=0)[:S], fresh)
-    return {"Wxh": dWxh,
-            "Whh": rows(da).T @ rows(h_),
-            "Why": rows(dy).T @ rows(mh),
+    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
             "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
             "by": rows(dy).sum(axis=0)[:, None]}, {"h": dh_next, "c": dc}
 
@@ -210,7 +207,7 @@ def cross_entropy(y, targets):
     return nats.reshape(targets.shape), dy.reshape(y.shape)
 
 
-def gradients(params, inputs, targets, state, reset=-1, mask=None):
+def gradients(params, inputs, targets, state, reset=-1, mask=1):
     """The loss of a window in nats, its gradients, and the state after it. Loss and gradients are
     sums over characters, so those of parts of a batch add up."""
     y, state, cache = forward(params, inputs, state, reset, mask)
@@ -221,7 +218,7 @@ def gradients(params, inputs, targets, state, reset=-1, mask=None):
 
 def norm(grads):
     """The Euclidean norm of all gradients together, for clipping (Pascanu et al. 2013)."""
-    return math.hypot(*(np.linalg.norm(d) for d in grads.values()))
+    return math.hypot(*(np.linalg.norm(d.astype(float)) for d in grads.values()))
 
 
 def adagrad(p, d, mem, lr):
@@ -232,7 +229,7 @@ def adagrad(p, d, mem, lr):
 
 # ---- common: text ----
 class Failure(Exception):
-    """Ends the run with one line on standard error. Arguments: message, exit status (default 2)."""
+    """Ends the run with one line on standard error; status 1 if training has begun, else 2."""
 
 
 def say(text, end="\n", file=None):
@@ -297,7 +294,7 @@ def dropout_mask(args, run):
     """Dropout (Srivastava et al. 2014) on what the output reads, (S, B, H): 0 with probability P,
     in steps of 1/256, else 1 / (1 - P). Random bytes, since floats take 4 % of an iteration."""
     if not args.dropout:
-        return None
+        return 1
     shape = args.seqlength, args.batchsize, args.hidden
     dropped = min(255, round(256 * args.dropout))
     numbers = generator(args.seed, MASK, run.iter).bytes(math.prod(shape))
@@ -352,7 +349,7 @@ def sample(run, prime="", length=500, temperature=1.0, seed=1, iteration=0):
     for _ in range(length):
         z = y[-1, 0].astype(float)
         if not np.isfinite(z).all():
-            raise Failure("the network's output is not finite", 1)
+            raise Failure("the network's output is not finite")
         p = np.exp((z - z.max()) / temperature) if temperature else z == z.max()
         k = rng.choice(len(p), p=p / p.sum())
         yield run.vocab[k]
@@ -365,16 +362,21 @@ COUNTERS = {"iter": 0, "seconds": 0.0, "digest": 0, "heldout": 0, "best": math.i
 PREFIXES = "", "adagrad_", "state_", "best_"            # of the names of arrays in a checkpoint
 
 
+def saved_settings(run):
+    """All of a checkpoint but its arrays."""
+    return {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
+            "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
+
+
 def save(run, path):
-    """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new."""
+    """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new. Returns
+    what went wrong, or nothing."""
     groups = zip(PREFIXES, (run.params, run.mem, run.state, run.best_params))
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
-        raise Failure(f"cannot save {path}: a weight or state is not finite")
-    settings = {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
-                "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
+        return f"cannot save {path}: a weight or state is not finite"
     archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
-    np.savez(archive, settings=json.dumps(settings), **arrays)
+    np.savez(archive, settings=json.dumps(saved_settings(run)), **arrays)
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -387,7 +389,7 @@ def save(run, path):
     except OSError as e:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        raise Failure(f"cannot save {path}: {e.strerror}")
+        return f"cannot save {path}: {e.strerror}"
 
 
 def load(path):
@@ -405,9 +407,9 @@ def load(path):
             if saved["model"] != MODEL:
                 raise ValueError(f"{saved['model']}-numpy.py saved it")
             counters = {name: type(first)(saved[name]) for name, first in COUNTERS.items()}
-            settings = {name: checked(name, saved[name]) for name in SAVED}
-            run = argparse.Namespace(vocab=saved["vocab"], settings=argparse.Namespace(**settings),
-                                     position=np.array(saved["position"], np.int64), **counters)
+            flags = argparse.Namespace(**{name: checked(name, saved[name]) for name in SAVED})
+            run = argparse.Namespace(vocab=str(saved["vocab"]), settings=flags, **counters,
+                                     position=np.array(saved["position"], np.int64))
             B, dtype = run.settings.batchsize, "<f8" if run.settings.fp64 else "<f4"
             shapes, best = param_shapes(len(run.vocab), *sizes(run.settings)), run.best < math.inf
             groups = shapes, shapes, state_shapes(B, *sizes(run.settings)), shapes if best else {}
@@ -424,8 +426,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,) or (
-                len(set(run.vocab)) < len(run.vocab) or len(members) > 1 + sum(map(len, groups))):
+        if (not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,)
+                or len(set(run.vocab)) < len(run.vocab) or saved_settings(run) != saved
+                or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -490,67 +493,63 @@ def train(args, run, text):
             run.best, run.best_iter, run.best_params = heldout, run.iter, run.params
         log(args, run.iter, f"{run.seconds:.3f}\t{bpc:.4f}\t{heldout:.4f}\t{speed:.2f}")
         run.seconds = before + time.perf_counter() - start
-        if check and args.save and not done:
-            saved(args, run)                            # if not, there is a next check
+        if check and args.save and not done and (error := save(run, args.save)):
+            say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)      # there will be a next check
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}")
 
 
+def claim(args, path):
+    """Create the file of --save, so that of runs that start at once one gets it; False if it is
+    there and this run continues it."""
+    same = args.load and os.path.exists(path) and os.path.samefile(path, args.load)
+    if same and args.continued:
+        return False
+    try:
+        open(path, "xb").close()
+        return True
+    except OSError as e:
+        advice = (", since another text is learnt or held out" if same else
+                  f", or continue it by --load {args.save}" if os.path.isfile(path) else "")
+        raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
+
+
 def train_and_save(args, run, text):
     """Train. However that ends, by an error, too, what the last whole iteration left is saved. A
-    save before the first iteration claims the name, and shows that saving is possible."""
+    save before the first iteration shows whether that is possible."""
     begun, path = run.iter, args.save and os.path.realpath(args.save)
-    new = path and not (args.continued and os.path.exists(path)
-                        and os.path.samefile(path, args.load))
+    log(args, heading=True)                             # refuses what is no log
+    new = path and claim(args, path)
     try:
-        if new:                                         # of runs that start at once one gets it
-            open(path, "xb").close()
-    except OSError as e:
-        advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
-        raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
-    try:
-        if path:
-            save(run, path)
-        settings = (f"{name}={value!r}" for name, value in vars(run.settings).items())
-        log(args, f"# {MODEL}", *settings,
+        if path and (error := save(run, path)):
+            raise Failure(error)
+        flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
+        log(args, f"# {MODEL}", *flags,
             "columns: iter seconds train_bpc heldout_bpc chars_per_s", heading=True)
         stop.trained = True                             # from here on errors have status 1
         train(args, run, text)
     finally:
         if new and run.iter == begun:
             os.remove(path)
-        elif path and run.iter > begun:
-            if not saved(args, run):
-                time.sleep(1)
-                save(run, path)
+        elif run.iter > begun:
+            if path and save(run, path) and not time.sleep(1) and (error := save(run, path)):
+                raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
-                say(f"saved {args.save}")
-
-
-def saved(args, run):
-    """Save, and return whether that went well; if not, one line says why."""
-    try:
-        save(run, args.save)
-        return True
-    except Failure as e:
-        say(f"{MODEL}-numpy.py: {e}", file=sys.stderr)
-        return False
+                if path or stop.signal:
+                    say(f"saved {args.save}" if path else "nothing is saved without --save")
 
 
 def log(args, *columns, heading=False):
-    """Append a line to the file of --fname; a heading only if that is new, or is such a log."""
-    try:
-        if args.fname and heading and os.path.exists(args.fname):
-            with open(args.fname, "r+", encoding="utf-8", errors="replace") as file:
-                text = file.read() if os.path.isfile(args.fname) else "a device"
-                if not re.match(r"$|# \S+\thidden=", text):
-                    raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
-                file.write("\n" * (text[-1:] not in ("", "\n")))        # end a line that was cut
-        if args.fname:
-            with open(args.fname, "a", encoding="utf-8") as file:
-                print(*columns, sep="\t", file=file)
-    except OSError as e:
-        raise Failure(f"cannot write {args.fname}: {e.strerror}")
+    """Append a line to the file of --fname. A heading begins a file, or is behind another log."""
+    if args.fname and (columns or os.path.exists(args.fname)):
+        with open(args.fname, "a+" if os.path.isfile(args.fname) else "x+", encoding="utf-8",
+                  errors="replace") as file:
+            text = file.read() if heading and not file.seek(0) else ""
+            if not re.match(r"$|# \S+\thidden=", text):
+                raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
+            end = "" if text[-1:] in ("", "\n") else "\n"           # of a line that was cut
+            if columns:
+                print(end + str(columns[0]), *columns[1:], sep="\t", file=file)
 
 
 def report(args, run, text):
@@ -558,7 +557,7 @@ def report(args, run, text):
     heldout, count = math.nan, len(text.ids) - max(text.tail, 1)
     if count > 0 and not math.isnan(heldout := score(run, text)):
         say(f"held-out: {heldout:.4f} BPC over {count:,} characters")
-    if count < 1 and args.val:
+    if count < 1 and (args.val or args.iters == 0 and args.score):
         say("held-out: there is no character to score")
     if args.sample_length and not stop.signal:
         raw = not sys.stdout or sys.stdout.seekable()   # a file gets control characters as they are
@@ -573,10 +572,9 @@ def report(args, run, text):
 
 
 # ---- common: command line ----
-STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", ""))),
+STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", "a cell"))),
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-           if hasattr(signal, name)]
+SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]   # Windows lacks some, others lack the last
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
 
 
@@ -625,7 +623,8 @@ def checked(name, value):
     try:
         result = value if value == default else kind(value)
         size = len(result) if isinstance(result, str) else result or 0
-        if value == default or low <= size < (1 if name == "dropout" else 2**62):   # nan is not
+        limit = 1 if name == "dropout" else 2**62 if kind is int else math.inf
+        if value == default or low <= size < limit:     # nan is not
             return result
     except ValueError:
         pass
@@ -725,14 +724,20 @@ def begin(argv):
     run = load(given["load"]) if "load" in given else None
     args = settle(given, run)
     text = prepare(args, run)
+    shapes = {**param_shapes(len(text.vocab), *sizes(args)),
+              **state_shapes(args.batchsize, *sizes(args))}
+    if max(map(math.prod, shapes.values())) > 2**48:    # for which NumPy has a ValueError
+        raise MemoryError
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
     if args.iters == 0 and run.best_params:
-        say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC")
-        run.params = run.best_params
+        run.params, run.iter = run.best_params, run.best_iter
     elif args.iters != 0 and not text.continued:        # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
+    if args.iters == 0 and args.load:
+        which = f"the best, {run.best:.4f} BPC" if run.best_params else "the last"
+        say(f"{args.load}: the weights of iteration {run.iter}, {which}")
     if len(run.position) != args.batchsize:             # all streams jump, and start afresh
         run.position = np.full(args.batchsize, len(text.ids))
         run.state = zero_state(run, args.batchsize)
@@ -759,16 +764,17 @@ def main(argv=None):
         signal.signal(number, lambda *_: os._exit(128 + number))
         stop.signal = number
     stop.signal, stop.trained, message, status = 0, False, "", 0
-    if hasattr(sys.stdout, "reconfigure"):              # a notebook's has none
-        sys.stdout.reconfigure(errors="backslashreplace")       # stderr does that by itself
     try:
         with contextlib.ExitStack() as after, np.errstate(all="ignore"):    # iterate asks: finite?
-            for number in SIGNALS:
-                before = signal.getsignal(number)
-                if before not in (None, signal.SIG_IGN):        # nohup's stays ignored
+            if getattr(sys.stdout, "closed", False):
+                after.enter_context(contextlib.redirect_stdout(None))
+            if hasattr(sys.stdout, "reconfigure"):      # a notebook's has none
+                sys.stdout.reconfigure(errors="backslashreplace")   # stderr does that by itself
+            for name in SIGNALS:
+                number = getattr(signal, name, None)
+                if number and signal.getsignal(number) not in (None, signal.SIG_IGN):   # as nohup
                     with contextlib.suppress(ValueError):       # in a thread there are no handlers
-                        signal.signal(number, handler)
-                        after.callback(signal.signal, number, before)       # a notebook goes on
+                        after.callback(signal.signal, number, signal.signal(number, handler))
             args, run, text = begin(argv)
             if args.iters == 0:
                 report(args, run, text)
@@ -778,15 +784,22 @@ def main(argv=None):
     except Failure as e:
         message, status = str(e), 1 if stop.trained else 2
     except MemoryError:
-        message, status = "there is not enough memory for these sizes", 2
-    except OSError as e:                                # of standard output; | head has seen enough
-        closed = isinstance(e, BrokenPipeError) or stop.signal
-        message, status = ("", 141) if closed else (f"cannot write the output: {e.strerror}", 1)
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # what is left of it is lost
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        message, status = "there is not enough memory for these sizes", 1 if stop.trained else 2
+    except OSError as e:                                # of the log or of standard output
+        message = f"cannot write {e.filename or 'the output'}: {e.strerror}"
+        status = 2 if e.filename and not stop.trained else 1
+        if isinstance(e, BrokenPipeError) or stop.signal:       # | head has seen enough
+            message, status = "", 141
     if message:
         line = " ".join(f"{MODEL}-numpy.py: {message}".split())
-        say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+    for stream in sys.stdout, sys.stderr:
+        try:
+            if stream and not stream.closed:
+                stream.flush()
+        except OSError:                                 # what it could not write is lost
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
 

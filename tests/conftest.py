@@ -63,6 +63,7 @@ def checked(done, status=0, line=None, says=r"[\w-]+\.py: "):
 class Stream(io.StringIO):
     """As IPython's, for %run in a notebook: without reconfigure, and without a file."""
     fileno = property()
+    seekable = bool
 
 
 @dataclasses.dataclass
