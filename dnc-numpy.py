@@ -519,7 +519,7 @@ def adagrad(p, d, mem, lr):
 
 # ---- common: text ----
 class Failure(Exception):
-    """Ends the run with one line on standard error. Arguments: message, exit status (default 2)."""
+    """Ends the run with one line on standard error."""
 
 
 def say(text, end="\n", file=None):
@@ -639,7 +639,7 @@ def sample(run, prime="", length=500, temperature=1.0, seed=1, iteration=0):
     for _ in range(length):
         z = y[-1, 0].astype(float)
         if not np.isfinite(z).all():
-            raise Failure("the network's output is not finite", 1)
+            raise Failure("the network's output is not finite")
         p = np.exp((z - z.max()) / temperature) if temperature else z == z.max()
         k = rng.choice(len(p), p=p / p.sum())
         yield run.vocab[k]
@@ -652,16 +652,20 @@ COUNTERS = {"iter": 0, "seconds": 0.0, "digest": 0, "heldout": 0, "best": math.i
 PREFIXES = "", "adagrad_", "state_", "best_"            # of the names of arrays in a checkpoint
 
 
+def settings(run):
+    """All of a checkpoint but its arrays."""
+    return {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
+            "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
+
+
 def save(run, path):
     """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new."""
     groups = zip(PREFIXES, (run.params, run.mem, run.state, run.best_params))
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         raise Failure(f"cannot save {path}: a weight or state is not finite")
-    settings = {**vars(run.settings), **{name: getattr(run, name) for name in COUNTERS},
-                "model": MODEL, "vocab": run.vocab, "position": run.position.tolist()}
     archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
-    np.savez(archive, settings=json.dumps(settings), **arrays)
+    np.savez(archive, settings=json.dumps(settings(run)), **arrays)
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -692,9 +696,10 @@ def load(path):
             if saved["model"] != MODEL:
                 raise ValueError(f"{saved['model']}-numpy.py saved it")
             counters = {name: type(first)(saved[name]) for name, first in COUNTERS.items()}
-            settings = {name: checked(name, saved[name]) for name in SAVED}
-            run = argparse.Namespace(vocab=saved["vocab"], settings=argparse.Namespace(**settings),
-                                     position=np.array(saved["position"], np.int64), **counters)
+            flags = {name: checked(name, saved[name]) for name in SAVED}
+            run = argparse.Namespace(
+                vocab=str(saved["vocab"]), settings=argparse.Namespace(**flags),
+                position=np.array(saved["position"], np.int64), **counters)
             B, dtype = run.settings.batchsize, "<f8" if run.settings.fp64 else "<f4"
             shapes, best = param_shapes(len(run.vocab), *sizes(run.settings)), run.best < math.inf
             groups = shapes, shapes, state_shapes(B, *sizes(run.settings)), shapes if best else {}
@@ -711,8 +716,10 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,) or (
-                len(set(run.vocab)) < len(run.vocab) or len(members) > 1 + sum(map(len, groups))):
+        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
+                or settings(run) != saved or run.position.shape != (B,)
+                or len(set(run.vocab)) < len(run.vocab)
+                or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -789,17 +796,19 @@ def train_and_save(args, run, text):
     begun, path = run.iter, args.save and os.path.realpath(args.save)
     new = path and not (args.continued and os.path.exists(path)
                         and os.path.samefile(path, args.load))
+    log(args, heading=True)                             # which refuses what is no log
     try:
         if new:                                         # of runs that start at once one gets it
             open(path, "xb").close()
     except OSError as e:
-        advice = f", or continue it by --load {args.save}" if os.path.isfile(path) else ""
-        raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name{advice}")
+        advice = f" (--load {args.save} continues it on the same text and --val)"
+        raise Failure(f"cannot save {args.save}: {e.strerror}: --save another name"
+                      + advice * os.path.isfile(path))
     try:
         if path:
             save(run, path)
-        settings = (f"{name}={value!r}" for name, value in vars(run.settings).items())
-        log(args, f"# {MODEL}", *settings,
+        flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
+        log(args, f"# {MODEL}", *flags,
             "columns: iter seconds train_bpc heldout_bpc chars_per_s", heading=True)
         stop.trained = True                             # from here on errors have status 1
         train(args, run, text)
@@ -833,11 +842,11 @@ def log(args, *columns, heading=False):
                 if not re.match(r"$|# (rnn|lstm|dnc)\t", text):
                     raise Failure(f"--fname {args.fname} is not a log: nothing is appended to it")
                 file.write("\n" * (text[-1:] not in ("", "\n")))        # end a line that was cut
-        if args.fname:
+        if args.fname and columns:
             with open(args.fname, "a", encoding="utf-8") as file:
                 print(*columns, sep="\t", file=file)
     except OSError as e:
-        raise Failure(f"cannot write {args.fname}: {e.strerror}")
+        raise Failure(f"cannot write {args.fname}: {e.strerror or e}")
 
 
 def report(args, run, text):
@@ -912,7 +921,8 @@ def checked(name, value):
     try:
         result = value if value == default else kind(value)
         size = len(result) if isinstance(result, str) else result or 0
-        if value == default or low <= size < (1 if name == "dropout" else 2**62):   # nan is not
+        limit = 1 if name == "dropout" else 2**62 if kind is int else math.inf
+        if value == default or low <= size < limit:     # nan is not
             return result
     except ValueError:
         pass
@@ -1012,6 +1022,10 @@ def begin(argv):
     run = load(given["load"]) if "load" in given else None
     args = settle(given, run)
     text = prepare(args, run)
+    shapes = {**param_shapes(len(text.vocab), *sizes(args)),
+              **state_shapes(args.batchsize, *sizes(args))}
+    if max(map(math.prod, shapes.values())) > 2**48:    # for which NumPy has a ValueError
+        raise MemoryError
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
@@ -1065,15 +1079,19 @@ def main(argv=None):
     except Failure as e:
         message, status = str(e), 1 if stop.trained else 2
     except MemoryError:
-        message, status = "there is not enough memory for these sizes", 2
+        message, status = "there is not enough memory for these sizes", 1 if stop.trained else 2
     except OSError as e:                                # of standard output; | head has seen enough
         closed = isinstance(e, BrokenPipeError) or stop.signal
         message, status = ("", 141) if closed else (f"cannot write the output: {e.strerror}", 1)
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # what is left of it is lost
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
         line = " ".join(f"{MODEL}-numpy.py: {message}".split())
-        say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:                                 # what it could not write is lost
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
 
