@@ -9,6 +9,7 @@ import pathlib
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -142,14 +143,14 @@ class Script:
         return self.run("", *self.small, *flags.split(), *more, **options)
 
     @contextlib.contextmanager
-    def start(self, flags="", stdout=None):
+    def start(self, flags="", stdout=None, **options):
         """Train in a process; yields it after its first line of progress, unless stdout is given.
         process.said() is all that it has printed. What still runs in the end is killed."""
         flags = f"--iters 1000000000 --print_interval 1 {flags}".split()
         with (tempfile.TemporaryFile() as out, subprocess.Popen(
                 [sys.executable, "-W", "error", self.path, *self.small, *flags], cwd=self.folder,
                 env=ENVIRONMENT, stdout=stdout or out, stderr=subprocess.PIPE,
-                encoding="utf-8") as process):
+                encoding="utf-8", **options) as process):
             def said():
                 return os.pread(out.fileno(), os.fstat(out.fileno()).st_size, 0).decode()
             process.said = said
@@ -160,6 +161,14 @@ class Script:
                 yield process
             finally:
                 process.kill()
+
+
+def device(path, major, minor):
+    """A device of the test's own, like the machine's of these numbers: only root can make one."""
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(major, minor))
+    except OSError as e:
+        pytest.skip(str(e))
 
 
 def content(folder):
@@ -205,3 +214,11 @@ def script(request, tmp_path):
 def rnn(tmp_path):
     """The first script: what is common to all is tested with it."""
     return prepared("rnn", tmp_path)
+
+
+@pytest.fixture
+def saved(request):
+    """A good checkpoint a.npz, on text.txt, in the folder of the test's script."""
+    script = request.getfixturevalue("script" if "script" in request.fixturenames else "rnn")
+    script.train("--iters 3 --save a.npz")
+    return script.folder / "a.npz"

@@ -16,6 +16,7 @@ import random
 import re
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,10 +31,10 @@ import test_text
 from conftest import MODELS, load, names, prepared, python
 from loading import zero_state
 from test_disk import SAVING
-from test_failures import HOSTILE, at_most, everything, flipped, mutations
+from test_failures import HOSTILE, at_most, everything, flipped, held, mutations
 
 MIB = 2**20
-TURN = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}       # statuses
+TURN = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}        # statuses
 
 
 class Table:
@@ -95,7 +96,6 @@ def kill(table, args):
                         signals == 2 and process.returncode == -number), process.returncode
                     assert process.stderr.read() == ""
                     lines = re.findall(r"^0: .*", process.said(), re.M)
-                script.loaded("a.best.npz")
                 assert (now := script.loaded().iter) >= last[0], "an older checkpoint"
                 last[0] = now
                 left = list(script.folder.glob("*.tmp"))
@@ -120,21 +120,108 @@ def disk(table, args):
         for trial in (test_disk.runs_into_a_full_disk, *test_disk.TRIALS):
             def alone(case):
                 with fresh(model) as script:
-                    return trial(script, case)
+                    return trial(script, *case)
             full = trial is test_disk.runs_into_a_full_disk
             table.tally("disk", f"{model}: {trial.__name__.replace('_', ' ')}",
-                        range(4096, 4096 * 30, 4096) if full else moments, alone)
+                        zip(range(4096, 4096 * 30, 4096)) if full else
+                        itertools.product(moments, (False, True)), alone)
         with fresh(model) as script:
             path = script.folder / "a.npz"
             script.train("--iters 1 --save a.npz")
             good = path.read_bytes()
 
             def limited(limit):
-                script.train("--load a.npz --save a.npz --iters 1", status=1,
+                script.train("--load a.npz --save a.npz --iters 1", status=2,
                              preexec_fn=at_most(FSIZE=limit))
                 assert path.read_bytes() == good
             table.tally("disk", f"{model}: a limit below the size of a checkpoint",
                         range(0, len(good), 1024), limited)
+
+
+def output(table, args):
+    """Output that fails at a random moment, and saves that fail: nothing learnt is lost."""
+    flags = "--save a.npz --check_interval 3 --sample_length 9"
+
+    def closed(script, moment):
+        with script.start(flags, stdout=subprocess.PIPE) as process:
+            said = ""
+            while "iter" not in said:
+                said += process.stdout.readline()
+            time.sleep(moment)
+            os.set_blocking(process.stdout.fileno(), False)
+            with contextlib.suppress(TypeError):            # there was nothing
+                said += process.stdout.read()
+            process.stdout.close()
+            assert process.wait(60) == 141 and process.stderr.read() == ""
+        return said
+
+    def full(script, moment):
+        size = 4 + 4 * int(40 * moment)
+        with test_disk.mounted(script.folder / "disk", f"size={size}k") as disk:
+            with open(disk / "out.txt", "w") as out, script.start(flags, stdout=out) as process:
+                assert process.wait(60) == 1
+                assert re.fullmatch(r"\S+: cannot write the output: No space left on device\n",
+                                    process.stderr.read())
+            return (disk / "out.txt").read_text()
+
+    def gone(script, moment):
+        (script.folder / "logs").mkdir()
+        with script.start("--save a.npz --fname logs/log.tsv") as process:
+            time.sleep(moment)
+            (script.folder / "logs").rename(script.folder / "gone")
+            assert process.wait(60) == 1 and "log.tsv" in process.stderr.read()
+            return process.said()
+
+    def tee(script, moment):
+        """Ctrl-C ends what reads the output, too, in whatever order."""
+        with script.start("--save a.npz", stdout=subprocess.PIPE) as process:
+            said = ""
+            while "iter" not in said:
+                said += process.stdout.readline()
+            time.sleep(moment)
+            ends = [process.stdout.close, lambda: process.send_signal(signal.SIGINT)]
+            process.send_signal(signal.SIGSTOP)
+            for end in random.sample(ends, 2):
+                end()
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(60) == 130 and process.stderr.read() == ""
+        return said
+
+    for model, trial in itertools.product(MODELS, (closed, full, gone, tee)):
+        def alone(moment):
+            with fresh(model) as script:
+                last = re.findall(r"iter (\d+),", trial(script, moment) or "")[-1:]
+                assert script.loaded().iter >= int((last or [1])[0])
+                assert {"a.npz", "text.txt"} <= names(script.folder)
+        moments = [random.uniform(0, 0.1) for _ in range(args.kills // 3)]
+        table.tally("output", f"{model}: {trial.__name__}", moments, alone)
+    for model in MODELS:
+        def replace(turn):
+            """The n-th replace fails, for some n more than once."""
+            with fresh(model) as script, pytest.MonkeyPatch.context() as patch:
+                fails = {random.randrange(2, 12) for _ in range(random.randrange(1, 6))}
+                calls, real = itertools.count(1), os.replace
+
+                def fail(*paths):
+                    if next(calls) in fails:
+                        raise PermissionError(13, "Permission denied")
+                    real(*paths)
+                patch.setattr(os, "replace", fail)
+                done = script.main([*script.small, *"--iters 8 --check_interval 1 --save a.npz"
+                                    .split()])
+                both = {9, 10} <= fails                     # the last save, twice
+                assert done.returncode == both
+                assert len(done.stderr.splitlines()) == len(fails & {*range(2, 11)} - (
+                    set() if 9 in fails else {10}))
+                assert script.loaded().iter == (8 if not both else 7 - ({8} <= fails) - (
+                    {7, 8} <= fails) - ({6, 7, 8} <= fails))
+                assert names(script.folder) == {"text.txt", "a.npz"}
+        table.tally("output", f"{model}: a replace that fails", range(args.kills // 3), replace)
+
+        def thirty(turn):
+            with fresh(model) as script:
+                test_disk.all_at_once(script, 30)
+        table.tally("output", f"{model}: 30 runs under one name", range(args.kills // 30), thirty)
 
 
 def hostile(table, args):
@@ -142,13 +229,13 @@ def hostile(table, args):
     tried = 0
     for model in MODELS:
         with fresh(model) as script:
-            script.train("--iters 3 --save a.npz --hidden 32")
-            held, expected = script.saved(), everything(script.loaded())
-            good, bad = (script.folder / "a.npz").read_bytes(), script.folder / "b.npz"
+            script.train("--iters 3 --save a.npz --hidden 32 --check_interval 1 --val 0.05")
+            path, bad = script.folder / "a.npz", script.folder / "b.npz"
+            arrays, good, expected = held(path), path.read_bytes(), everything(script.loaded())
             directory = good.index(b"PK\x01\x02")           # of the archive, at its end
 
             def trial(case):
-                bad.write_bytes(case[1](held))
+                bad.write_bytes(case[1](arrays))
                 done = script.run("--load b.npz --iters 0 --sample_length 1", status=None)
                 assert done.returncode in (0, 2), case[0]
                 if done.returncode == 0:
@@ -168,7 +255,7 @@ def hostile(table, args):
                     ("cut at each of the last bytes", cuts(len(good) - 200, len(good))),
                     ("a bit flipped anywhere", flips(0)),
                     ("a bit flipped in the directory of the archive", flips(directory)),
-                    ("an array spoilt or missing", mutations(held)),
+                    ("an array or a setting spoilt or missing", mutations(arrays)),
                     ("pickles, bombs ... of test_failures.py", HOSTILE.items())):
                 tried += table.tally("hostile", f"{model}: {what}", cases, trial)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -262,7 +349,7 @@ def soak(table, args):
             growth = memory[-tenth:].mean() - memory[:tenth].mean()
             good = growth < MIB and np.ptp(memory) < 4 * MIB and np.ptp(files) <= 1
             good &= script.loaded().iter == rows[-1, 0]
-            good &= run.wait() == 0 and run.stderr.read() == "" and len(names(script.folder)) == 4
+            good &= run.wait() == 0 and run.stderr.read() == "" and len(names(script.folder)) == 3
             table.row("soak", f"{script.model}: iterations in {args.minutes:g} minutes",
                       int(rows[-1, 0]), int(not good),
                       f"resident {memory[0] / MIB:.1f} MiB, grown by {growth / 1024:.0f} KiB; "
@@ -277,7 +364,7 @@ def mutants(table, args):
 
 
 PARTS = {part.__name__: part for part in (
-    kill, disk, hostile, text, numbers, soak, mutants)}
+    kill, disk, output, hostile, text, numbers, soak, mutants)}
 
 
 def main():
