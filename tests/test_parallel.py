@@ -31,8 +31,7 @@ OPEN_MPI = {                        # for versions 4 and 5; other kinds of MPI d
     "OMPI_MCA_hwloc_base_binding_policy": "none", "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_btl": "^ofi"}         # to look for a network that is not there takes a second a job
 
-# Runs in each worker. Arguments: hook (Python that may use all these names, run behind share_work),
-# a list of more flags, a run for each, and those of train.py.
+# Runs in each worker, with a hook (Python, run behind share_work) and a list of flags for each run.
 DRIVER = """
 import fcntl, hashlib, os, sys
 hook, more, *flags = sys.argv[1:]
@@ -54,8 +53,7 @@ def on(name, count, action, owner=None):
         return function(*args, **kwargs)
     setattr(owner, name, wrapped)
 def note(name, text=""):
-    with open(f"{name}.{rank}", "a") as file:
-        print(text, file=file)
+    with open(f"{name}.{rank}", "a") as file: print(text, file=file)
 def share_work(loaded, *mpi, share_work=parallel.share_work):
     global script
     share_work(loaded, *mpi)
@@ -66,6 +64,7 @@ def share_work(loaded, *mpi, share_work=parallel.share_work):
         note("digests", hashlib.sha256(b"".join(numbers)).hexdigest())
         return bpc
     script.iterate = noted
+    on("score", None, lambda: note("scores"))
     exec(hook, globals())
 parallel.share_work = share_work
 on("replace", None, lambda: note("saves"), os)
@@ -240,7 +239,8 @@ def test_all_workers_end(where, how, status, done, last, message, job):
     assert all(message in line for line in said) and bool(said) == bool(message), ran.stderr
     assert job.iterations() == done and before.items() <= content(job.folder).items()
     assert last == (job.loaded().iter if (job.folder / "a.npz").exists() else 0)
-    assert len(job.notes("saves")[0]) <= 3 and not job.notes("saves")[1]
+    saved, scored = job.notes("saves"), job.notes("scores")
+    assert len(saved[0]) <= 3 and len(scored[0]) <= 1 + (not status) and not saved[1] + scored[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
