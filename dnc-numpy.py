@@ -1020,13 +1020,12 @@ def begin(argv):
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
-    if args.iters == 0 and run.best_params:
-        run.params, run.iter = run.best_params, run.best_iter
+    if args.iters == 0 and args.load:
+        say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC"
+            if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
+        run.params = run.best_params or run.params
     elif args.iters != 0 and not text.continued:        # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
-    if args.iters == 0 and args.load:
-        which = f"the best, {run.best:.4f} BPC" if run.best_params else "the last"
-        say(f"{args.load}: the weights of iteration {run.iter}, {which}")
     if len(run.position) != args.batchsize:             # all streams jump, and start afresh
         run.position = np.full(args.batchsize, len(text.ids))
         run.state = zero_state(run, args.batchsize)
