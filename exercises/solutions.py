@@ -23,17 +23,18 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 -MODEL = "lstm"
 +MODEL = "usual-lstm"
 
--    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): the article's cell.
+-    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): krocki/dnc's cell.
 -
--    It differs from the usual one (Hochreiter and Schmidhuber 1997; Gers et al. 2000), which stores
--    c = g i + f c_ and shows h = o tanh(c). a: (B, 4 H), c_: (B, H), c of step t - 1. Returns h, c
--    and back, which turns the gradients of h and c into those of a and c_.
+-    The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) stores c = g i + f c_ and
+-    shows h = o tanh(c). Here the tanh stands in the cell's way: a bit of c is lost at each step.
+-    a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c and back, which turns the gradients of h
+-    and c into those of a and c_.
 +    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
 +
-+    Hochreiter and Schmidhuber 1997; Gers et al. 2000. a: (B, 4 H), c_: (B, H), c of step t - 1.
++    Hochreiter and Schmidhuber 1997; Gers et al. 2000. a: (B, 4 H); c_: (B, H), c of step t - 1.
 +    Returns h, c and back, which turns the gradients of h and c into those of a and c_.
 
-# The article's cell hands tanh(c) on to the next step, the usual one c itself. In back the only
+# krocki/dnc's cell hands tanh(c) on to the next step, the usual one c itself. In back the only
 # change but for names is where dc comes in: past tanh. The other factor of o is tanh(c) in both.
 -    c = np.tanh(g * i + f * c_)
 +    c = g * i + f * c_
@@ -101,7 +102,7 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    return (1 - z) * n + z * h_, back
 +
 +
- def forward(params, inputs, state, reset=-1, mask=None):
+ def forward(params, inputs, state, reset=-1, mask=1):
 
 -    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
 +    h[-1], steps = state["h"], []                   # so that h[t - 1] is right for t = 0, too
@@ -113,8 +114,8 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
 +    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, steps, mask, mh)
 
--    inputs, fresh, h, mask, mh = cache
-+    inputs, fresh, h, steps, mask, mh = cache
+-    (inputs, fresh, h, mask, mh), (S, B, V) = cache, dy.shape
++    (inputs, fresh, h, steps, mask, mh), (S, B, V) = cache, dy.shape
 
 -    da, dh_next = np.empty_like(dh), dstate["h"]
 +    (da, du), dh_next = np.empty((2, S, B, len(Whh)), Whh.dtype), dstate["h"]
@@ -124,8 +125,8 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)   # h = gru_cell(a, u, h_)
 +        dh_next = restart(dh_ + du[t] @ Whh, fresh[t])  # u = Whh h_
 
--            "Whh": rows(da).T @ rows(h_),
-+            "Whh": rows(du).T @ rows(h_),
+-    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
++    return {"Wxh": dWxh, "Whh": rows(du).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
 '''
 
 SOLUTIONS["norm"] = "rnn-numpy.py", '''\
@@ -164,7 +165,7 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    return n, back
 +
 +
- def forward(params, inputs, state, reset=-1, mask=None):
+ def forward(params, inputs, state, reset=-1, mask=1):
 
 -    Wxh, Whh, Why, bh, by = params.values()
 -    (S, B), (V, H) = inputs.shape, Why.shape
@@ -185,10 +186,10 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 -    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
 +    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, n, steps, mask, mh)
 
--    Wxh, Whh, Why, bh, by = params.values()
--    inputs, fresh, h, mask, mh = cache
-+    Wxh, Whh, Why, gain, bh, by = params.values()
-+    inputs, fresh, h, n, steps, mask, mh = cache
+-    Whh, Why = params["Whh"], params["Why"]
+-    (inputs, fresh, h, mask, mh), (S, B, V) = cache, dy.shape
++    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
++    (inputs, fresh, h, n, steps, mask, mh), (S, B, V) = cache, dy.shape
 
 -    da, dh_next = np.empty_like(dh), dstate["h"]
 +    dz, da, dh_next = np.empty_like(dh), np.empty_like(dh), dstate["h"]
@@ -221,42 +222,28 @@ A recurrent neural network (RNN) with one dropout mask for all steps, in pure Nu
 -MODEL = "rnn"
 +MODEL = "dropout-rnn"
 
--    before which a stream's state becomes zero. mask: dropout's, (S, B, H). Returns the logits y
--    (S, B, V), the state after the last step, and the cache that backward needs.
-+    before which a stream's state becomes zero. mask: dropout's, (1, B, H). Returns the logits y
-+    (S, B, V), the state after the last step, and the cache that backward needs.
-
--    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
-+    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
-+    m = np.ones((1, B, H), Whh.dtype) if mask is None else mask
+-    before which a stream's state becomes zero, -1: none. mask: dropout's, (S, B, H), 1: none.
++    before which a stream's state becomes zero, -1: none. mask: dropout's, (B, H), 1: none.
 
 -        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
-+        h[t] = np.tanh(Wx[inputs[t]] + (m[0] * h_) @ WhhT)      # the one-hot x_t picks a row of Wx
++        h[t] = np.tanh(Wx[inputs[t]] + (mask * h_) @ WhhT)      # the one-hot x_t picks a row of Wx
 
-# m is the same for all steps, so it is a factor in front of both gradients that h_t gets.
--    mh = h[:S] if mask is None else mask * h[:S]
-+    mh = m * h[:S]
-
--    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
-+    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, m, mh)
-
--    inputs, fresh, h, mask, mh = cache
-+    inputs, fresh, h, m, mh = cache
-
--    dh = dmh if mask is None else mask * dmh
-+    dh = m * dmh
-
+# What the mask multiplied, m h_{t-1}, gives the gradient of Whh, and what comes back through it is
+# multiplied by the mask once more.
 -        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
-+        dh_next = restart(m[0] * (da[t] @ Whh), fresh[t])       # a = Wxh x + Whh (m h_) + bh
++        dh_next = restart(mask * (da[t] @ Whh), fresh[t])       # a = Wxh x + Whh (m h_) + bh
 
--            "Whh": rows(da).T @ rows(h_),
-+            "Whh": rows(da).T @ rows(m * h_),
+-    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
++    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(mask * h_), "Why": rows(dy).T @ rows(mh),
 
 -    """Dropout (Srivastava et al. 2014) on what the output reads, (S, B, H): 0 with probability P,
-+    """Dropout (Gal and Ghahramani 2016), one mask for all steps, (1, B, H): 0 with probability P,
++    """Dropout (Gal and Ghahramani 2016), one mask for all steps, (B, H): 0 with probability P,
 
 -    shape = args.seqlength, args.batchsize, args.hidden
-+    shape = 1, args.batchsize, args.hidden
++    shape = args.batchsize, args.hidden
+
+-    kept = np.frombuffer(numbers, np.uint8).reshape(shape)[:, share(args.batchsize)] >= dropped
++    kept = np.frombuffer(numbers, np.uint8).reshape(shape)[share(args.batchsize)] >= dropped
 '''
 
 SOLUTIONS["deallocation"] = "dnc-numpy.py", '''\

@@ -71,8 +71,8 @@ MISTAKES = [
     ("gru", "h_ @ WhhT, h_)", "h_ @ WhhT, h[t - 1])", "--reset, forward: WRONG: "),
     ("gru", "S + 1, B, H), Whh.dtype)", "S + 1, B, H))", "WRONG: forward with complex numbers: "),
     ("gru", "(2, S, B, len(Whh)), Whh.dtype)", "(2, S, B, len(Whh)))", "single .* float64"),
-    ("gru", "dh = dmh if mask is None else mask * dmh", "dh = dmh", "--dropout, backward: WRONG: "),
-    ("gru", "mh = h[:S] if mask is None else mask * h[:S]", "mh = h[:S]", "--dropout, forward: "),
+    ("gru", "dh = mask * (", "dh = (", "--dropout, backward: WRONG: "),
+    ("gru", "mh = mask * h[:S]", "mh = h[:S]", "--dropout, forward: WRONG: "),
     ("norm", None, None, r"WRONG: param_shapes: gain is missing, should be \(5, 1\)"),
     ("norm", '["gain"][:] = 1', '["gain"][:] = 0', "WRONG: init_params: gain"),
     ("norm", "True) + 1e-5)", "True)) + 1e-5", "forward, one step: .* h_t = tanh"),
@@ -84,14 +84,14 @@ MISTAKES = [
     ("rmsprop", "np.sqrt(mem + 1e-8)", "(np.sqrt(mem) + 1e-8)", r"WRONG: p\["),
     ("rmsprop", "1e-8), mem\n", "1e-8)\n", "WRONG: adagrad: ValueError"),
     ("dropout", None, None, r"one mask .*: dropout_mask: its shape is \(3, 150, 20\), should"),
-    ("dropout", "[:, share(args.batchsize)]", "", r"its shape is \(1, 200, 20\)"),
+    ("dropout", "[share(args.batchsize)]", "", r"its shape is \(200, 20\)"),
     ("dropout", "256 / (256 - dropped)", "1.0", r"its values is \[0.0, 1.0\], should be"),
     ("dropout", "256 * args.dropout", "256 * (1 - args.dropout)", "its values is"),
     ("dropout", "MASK, run.iter", "MASK, 0", "the same in all iterations"),
-    ("dropout", "(m[0] * h_) @", "h_ @", "--dropout, forward: WRONG: h_t = tanh"),
-    ("dropout", "h[t] = np.tanh", "h[t] = m[0] * np.tanh", "--dropout, forward: WRONG: h_t = tanh"),
-    ("dropout", "m[0] * (da[t] @ Whh)", "da[t] @ Whh", "--dropout, backward: WRONG: "),
-    ("dropout", "rows(m * h_)", "rows(h_)", "--dropout, backward: WRONG: gradient of Whh"),
+    ("dropout", "(mask * h_) @", "h_ @", "--dropout, forward: WRONG: h_t = tanh"),
+    ("dropout", "h[t] = np.tanh", "h[t] = mask * np.tanh", "--dropout, forward: WRONG: h_t = tanh"),
+    ("dropout", "mask * (da[t] @ Whh)", "da[t] @ Whh", "--dropout, backward: WRONG: "),
+    ("dropout", "rows(mask * h_)", "rows(h_)", "--dropout, backward: WRONG: gradient of Whh"),
     ("deallocation", None, None, r"forward, one step: WRONG: M_t = .*: M\["),
     ("deallocation", "content(M_, kw", "content(wipe(M_, psi)[0], kw", "content for writ"),
     ("deallocation", "dpsi + du * used", "du * used", "backward, one step: .* gradient of Whf"),
@@ -141,13 +141,14 @@ def test_equations_are_those_of_torch(name, gates, H):
 @pytest.mark.parametrize("drop", [False, True])
 def test_equations_of_the_dnc_and_of_dropout(drop):
     """As the scripts have them, without what the exercises add; a mask that leaves out one number
-    compares what is left, and one mask for all steps of one step is the scripts' own."""
+    compares what is left."""
     dnc, rng = load("dnc-numpy.py"), np.random.default_rng(3)
     p = {k: rng.standard_normal(shape) for k, shape in dnc.param_shapes(7, 4, 5, 3, 2).items()}
     state = {k: 0.3 * rng.random(shape) for k, shape in dnc.state_shapes(1, 4, 5, 3, 2).items()}
     inputs, mask = rng.integers(7, size=(4, 1)), 2.0 * (rng.random((4, 1, 4)) < 0.5)
-    expected, after, _ = dnc.forward(p, inputs, state, -1, mask if drop else None)
-    y, found = check.reference(check.dnc, p, inputs, state, -1, mask if drop else None)
+    mask = mask if drop else 1
+    expected, after, _ = dnc.forward(p, inputs, state, -1, mask)
+    y, found = check.reference(check.dnc, p, inputs, state, -1, mask)
     for one, other in [(y, expected), *((found[name], after[name]) for name in state)]:
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
