@@ -143,21 +143,21 @@ def lstm_cell(a, c_):
     """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): krocki/dnc's cell.
 
     The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) stores c = g i + f c_ and
-    shows h = o tanh(c). Here the tanh stands in the cell's way: a bit of c is lost at each step.
-    a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c and back, which turns the gradients of h
-    and c into those of a and c_.
+    shows h = o tanh(c). Here the tanh stands in the cell's way: going back one step multiplies its
+    gradient by f (1 - c^2), not by f alone. a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c
+    and back, which turns the gradients of h and c into those of a and c_.
     """
-    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); slices cost up to 9 %
+    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); views: up to 9 % slower
     i, o, f = sigmoid(a[:3])
     g = np.tanh(a[3])
     c = np.tanh(g * i + f * c_)
 
     def back(dh, dc):
-        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c; c = tanh(s), and tanh' = 1 - tanh^2
-        da = [ds * g * i * (1 - i),                 # s = g i + f c_, and sigmoid' = s (1 - s)
+        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c, c = tanh(s), s = g i + f c_
+        da = [ds * g * i * (1 - i),                 # sigmoid' = sigmoid (1 - sigmoid)
               dh * c * o * (1 - o),
               ds * c_ * f * (1 - f),
-              ds * i * (1 - g ** 2)]
+              ds * i * (1 - g ** 2)]                # tanh' = 1 - tanh^2
         return np.concatenate(da, axis=1), ds * f
     return o * c, c, back
 # ---- end of common: LSTM cell ----
@@ -231,7 +231,7 @@ def content(M, k, beta):
     def back(dc):
         dz = c_back(dc)
         dcos = beta * dz
-        dkM = dcos / norms                                  # of k . M[i]; then through the norms
+        dkM = dcos / norms      # cos has the slopes k / norms - cos M[i] / |M[i]|^2, and so for k
         through_M = np.einsum("bki,bki->bi", dcos, cos)[:, :, None] / M_norm ** 2
         dM = dkM.swapaxes(1, 2) @ k - through_M * M
         dk = dkM @ M - dot(dcos, cos) / k_norm ** 2 * k
@@ -268,8 +268,8 @@ def allocation(u):
     """
     B, N = u.shape
     delta = 1e-6 if u.real.dtype == np.float32 else 1e-9
-    phi = (u.real + delta * np.arange(N)).argsort(axis=1, kind="stable")    # real: dnc-debug.py
-    phi = np.arange(B)[:, None], phi                    # x[phi] sorts each stream's row of x
+    order = (u.real + delta * np.arange(N)).argsort(axis=1, kind="stable")  # real: dnc-debug.py
+    phi = np.arange(B)[:, None], order                  # x[phi] sorts each stream's row of x
     v, a = EPS + (1 - EPS) * u[phi], np.empty_like(u)
     before = np.cumprod(v, axis=1) / v                  # prod_{i<j} v_i
     a[phi] = a_phi = (1 - v) * before
@@ -378,18 +378,19 @@ def memory(xi, M_, u_, p_, L_, wr_, ww_):
     r, read_back = read(M, wr)
 
     def back(dr, dM, du, dp, dL, dwr, dww):
-        """The same list upwards. What has several uses gets the sum of what comes from each."""
+        """The same list upwards. What has several uses gets a gradient from each, and their sum.
+        From cw, p's links and u these are gradients of M_, p_ and wr_, the state before."""
         dM_from_r, dwr_from_r = read_back(dr)
         dpi, dL_from_wr, dwr_, dcr = read_weighting_back(dwr + dwr_from_r)
         dM_from_cr, dkr, dbr = read_content_back(dcr)
         dp_, dww_from_p = precedence_back(dp)
-        dL_, dp_more, dww_from_L = link_back(dL + dL_from_wr)
+        dL_, dp_from_L, dww_from_L = link_back(dL + dL_from_wr)
         dM_, dww_from_M, de, dv = write_back(dM + dM_from_r + dM_from_cr)
         dgw, dga, da, dcw = write_weighting_back(dww + dww_from_p + dww_from_L + dww_from_M)
-        dM_more, dkw, dbw = write_content_back(dcw[:, None])
-        df, dwr_more, du_, dww_ = usage_back(du + allocation_back(da))
+        dM_from_cw, dkw, dbw = write_content_back(dcw[:, None])
+        df, dwr_from_u, du_, dww_ = usage_back(du + allocation_back(da))
         dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi)
-        return dxi, (dM_ + dM_more, du_, dp_ + dp_more, dL_, dwr_ + dwr_more, dww_)
+        return dxi, (dM_ + dM_from_cw, du_, dp_ + dp_from_L, dL_, dwr_ + dwr_from_u, dww_)
     return r, (M, u, p, L, wr, ww), back
 
 
@@ -405,13 +406,13 @@ def forward(params, inputs, state, reset=-1, mask=1):
 
     h, fresh = np.empty((S + 1, B, H), Whh.dtype), inputs == reset
     r, steps = np.empty((S + 1, B, R, W), Whh.dtype), []
-    h[-1], c, r[-1], *memory_state = state.values()        # h[t - 1] is h_{t-1}, r[t - 1] r_{t-1}
+    h[-1], c, r[-1], *memory_state = state.values()        # the last rows, as h[t - 1] is h_{t-1}
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
     WrhT, WhxiT = Wrh.T.copy(), np.concatenate(to_interface).T.copy()
     for t in range(S):
         h_, c_, r_, *memory_ = (
             restart(x, fresh[t]) for x in (h[t - 1], c, r[t - 1], *memory_state))
-        a = Wx[inputs[t]] + h_ @ WhhT + r_.reshape(B, R * W) @ WrhT     # x_t picks a row of Wx
+        a = Wx[inputs[t]] + h_ @ WhhT + r_.reshape(B, R * W) @ WrhT     # Wx: as in the LSTM
         h[t], c, cell_back = lstm_cell(a, c_)
         r[t], memory_state, memory_back = memory(h[t] @ WhxiT, *memory_)
         steps.append((cell_back, memory_back))
@@ -443,8 +444,9 @@ def backward(params, cache, dy, dstate):
         dh_next, dc, dr_next, *dmemory = (
             restart(dx, fresh[t]) for dx in (dh_, dc_, dr_, *dmemory_))
 
-    dWxh, h_ = one_hot_product(rows(da), inputs, V), restart(np.roll(h, 1, axis=0)[:S], fresh)
-    dWhxi, r_ = rows(dxi).T @ rows(h[:S]), restart(np.roll(r, 1, axis=0)[:S], fresh)
+    dWxh = one_hot_product(rows(da), inputs, V)         # the sum of da_t x_t^T
+    h_, r_ = (restart(np.roll(x, 1, axis=0)[:S], fresh) for x in (h, r))    # h_{t-1} for all t
+    dWhxi = rows(dxi).T @ rows(h[:S])
     dinterface = np.split(dWhxi, np.cumsum([len(weights) for weights in to_interface])[:-1])
     grads = [dWxh, rows(da).T @ rows(h_), rows(da).T @ rows(r_),        # in the order of params
              rows(dy).T @ rows(mh), rows(dy).T @ rows(r[:S]), *dinterface,
@@ -664,17 +666,17 @@ def save(run, path):
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         return f"cannot save {path}: a weight or state is not finite"
-    archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
+    archive, real = io.BytesIO(), os.path.realpath(path)            # a link stays one
     np.savez(archive, settings=json.dumps(saved_settings(run)), **arrays)
-    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    temporary = f"{real}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(archive.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        if os.path.exists(path):
-            os.chmod(temporary, os.stat(path).st_mode)
-        os.replace(temporary, path)
+        if os.path.exists(real):
+            os.chmod(temporary, os.stat(real).st_mode)
+        os.replace(temporary, real)
     except OSError as e:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -715,9 +717,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if (not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,)
-                or len(set(run.vocab)) < len(run.vocab) or saved_settings(run) != saved
-                or len(archive.filelist) > 1 + sum(map(len, groups))):
+        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
+                or run.position.shape != (B,) or len(set(run.vocab)) < len(run.vocab)
+                or saved_settings(run) != saved or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -810,7 +812,7 @@ def train_and_save(args, run, text):
     log(args, heading=True)                             # refuses what is no log
     new = path and claim(args, path)
     try:
-        if path and (error := save(run, path)):
+        if path and (error := save(run, args.save)):
             raise Failure(error)
         flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
         log(args, f"# {MODEL}", *flags,
@@ -821,8 +823,11 @@ def train_and_save(args, run, text):
         if new and run.iter == begun:
             os.remove(path)
         elif run.iter > begun:
-            if path and save(run, path) and not time.sleep(1) and (error := save(run, path)):
-                raise Failure(error)
+            if path and (error := save(run, args.save)):
+                say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                time.sleep(1)
+                if error := save(run, args.save):
+                    raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
                 if path or stop.signal:
                     say(f"saved {args.save}" if path else "nothing is saved without --save")

@@ -100,21 +100,21 @@ def lstm_cell(a, c_):
     """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): krocki/dnc's cell.
 
     The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) stores c = g i + f c_ and
-    shows h = o tanh(c). Here the tanh stands in the cell's way: a bit of c is lost at each step.
-    a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c and back, which turns the gradients of h
-    and c into those of a and c_.
+    shows h = o tanh(c). Here the tanh stands in the cell's way: going back one step multiplies its
+    gradient by f (1 - c^2), not by f alone. a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c
+    and back, which turns the gradients of h and c into those of a and c_.
     """
-    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); slices cost up to 9 %
+    a = a.reshape(len(a), 4, -1).swapaxes(0, 1).copy()      # (4, B, H); views: up to 9 % slower
     i, o, f = sigmoid(a[:3])
     g = np.tanh(a[3])
     c = np.tanh(g * i + f * c_)
 
     def back(dh, dc):
-        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c; c = tanh(s), and tanh' = 1 - tanh^2
-        da = [ds * g * i * (1 - i),                 # s = g i + f c_, and sigmoid' = s (1 - s)
+        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c, c = tanh(s), s = g i + f c_
+        da = [ds * g * i * (1 - i),                 # sigmoid' = sigmoid (1 - sigmoid)
               dh * c * o * (1 - o),
               ds * c_ * f * (1 - f),
-              ds * i * (1 - g ** 2)]
+              ds * i * (1 - g ** 2)]                # tanh' = 1 - tanh^2
         return np.concatenate(da, axis=1), ds * f
     return o * c, c, back
 # ---- end of common: LSTM cell ----
@@ -131,11 +131,11 @@ def forward(params, inputs, state, reset=-1, mask=1):
     (S, B), (V, H) = inputs.shape, Why.shape
 
     h, fresh = np.empty((S + 1, B, H), Whh.dtype), inputs == reset
-    h[-1], c, steps = state["h"], state["c"], []    # so that h[t - 1] is right for t = 0, too
+    h[-1], c, steps = state["h"], state["c"], []    # the last row, so h[t - 1] is right for t = 0
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
     for t in range(S):
         h_, c_ = restart(h[t - 1], fresh[t]), restart(c, fresh[t])
-        a = Wx[inputs[t]] + h_ @ WhhT               # the one-hot x_t picks a row of Wx
+        a = Wx[inputs[t]] + h_ @ WhhT               # x_t is one-hot: Wxh x_t + bh is a row of Wx
         h[t], c, cell_back = lstm_cell(a, c_)
         steps.append(cell_back)
     mh = mask * h[:S]
@@ -157,9 +157,10 @@ def backward(params, cache, dy, dstate):
     for t in reversed(range(S)):
         da[t], dc_ = steps[t](dh[t] + dh_next, dc)      # h, c = lstm_cell(a, c_)
         dh_next, dc = restart(da[t] @ Whh, fresh[t]), restart(dc_, fresh[t])
-    dWxh, h_ = one_hot_product(rows(da), inputs, V), restart(np.roll(h, 1, axis=0)[:S], fresh)
+    dWxh = one_hot_product(rows(da), inputs, V)         # the sum of da_t x_t^T
+    h_ = restart(np.roll(h, 1, axis=0)[:S], fresh)      # h_{t-1} for all t: h[-1], h[0], h[1], ...
     return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
-            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
+            "bh": dWxh.sum(axis=1, keepdims=True),      # as that of da: each of its rows is in here
             "by": rows(dy).sum(axis=0)[:, None]}, {"h": dh_next, "c": dc}
 
 
@@ -375,17 +376,17 @@ def save(run, path):
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         return f"cannot save {path}: a weight or state is not finite"
-    archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
+    archive, real = io.BytesIO(), os.path.realpath(path)            # a link stays one
     np.savez(archive, settings=json.dumps(saved_settings(run)), **arrays)
-    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    temporary = f"{real}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(archive.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        if os.path.exists(path):
-            os.chmod(temporary, os.stat(path).st_mode)
-        os.replace(temporary, path)
+        if os.path.exists(real):
+            os.chmod(temporary, os.stat(real).st_mode)
+        os.replace(temporary, real)
     except OSError as e:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -426,9 +427,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if (not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,)
-                or len(set(run.vocab)) < len(run.vocab) or saved_settings(run) != saved
-                or len(archive.filelist) > 1 + sum(map(len, groups))):
+        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
+                or run.position.shape != (B,) or len(set(run.vocab)) < len(run.vocab)
+                or saved_settings(run) != saved or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -521,7 +522,7 @@ def train_and_save(args, run, text):
     log(args, heading=True)                             # refuses what is no log
     new = path and claim(args, path)
     try:
-        if path and (error := save(run, path)):
+        if path and (error := save(run, args.save)):
             raise Failure(error)
         flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
         log(args, f"# {MODEL}", *flags,
@@ -532,8 +533,11 @@ def train_and_save(args, run, text):
         if new and run.iter == begun:
             os.remove(path)
         elif run.iter > begun:
-            if path and save(run, path) and not time.sleep(1) and (error := save(run, path)):
-                raise Failure(error)
+            if path and (error := save(run, args.save)):
+                say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                time.sleep(1)
+                if error := save(run, args.save):
+                    raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
                 if path or stop.signal:
                     say(f"saved {args.save}" if path else "nothing is saved without --save")

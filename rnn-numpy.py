@@ -94,11 +94,11 @@ def forward(params, inputs, state, reset=-1, mask=1):
     (S, B), (V, H) = inputs.shape, Why.shape
 
     h, fresh = np.empty((S + 1, B, H), Whh.dtype), inputs == reset
-    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
+    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
     for t in range(S):
-        h_ = restart(h[t - 1], fresh[t])
-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
+        h_ = restart(h[t - 1], fresh[t])            # h_{t-1}, or 0 where a stream starts afresh
+        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
     mh = mask * h[:S]
     y = rows(mh) @ Why.T + by.T
     return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
@@ -118,9 +118,10 @@ def backward(params, cache, dy, dstate):
     for t in reversed(range(S)):
         da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
         dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
-    dWxh, h_ = one_hot_product(rows(da), inputs, V), restart(np.roll(h, 1, axis=0)[:S], fresh)
+    dWxh = one_hot_product(rows(da), inputs, V)         # the sum of da_t x_t^T
+    h_ = restart(np.roll(h, 1, axis=0)[:S], fresh)      # h_{t-1} for all t: h[-1], h[0], h[1], ...
     return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
-            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
+            "bh": dWxh.sum(axis=1, keepdims=True),      # as that of da: each of its rows is in here
             "by": rows(dy).sum(axis=0)[:, None]}, {"h": dh_next}
 
 
@@ -336,17 +337,17 @@ def save(run, path):
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
         return f"cannot save {path}: a weight or state is not finite"
-    archive, path = io.BytesIO(), os.path.realpath(path)            # a link stays one
+    archive, real = io.BytesIO(), os.path.realpath(path)            # a link stays one
     np.savez(archive, settings=json.dumps(saved_settings(run)), **arrays)
-    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    temporary = f"{real}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(archive.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        if os.path.exists(path):
-            os.chmod(temporary, os.stat(path).st_mode)
-        os.replace(temporary, path)
+        if os.path.exists(real):
+            os.chmod(temporary, os.stat(real).st_mode)
+        os.replace(temporary, real)
     except OSError as e:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -387,9 +388,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if (not min(run.position.min(), *counters.values()) >= 0 or run.position.shape != (B,)
-                or len(set(run.vocab)) < len(run.vocab) or saved_settings(run) != saved
-                or len(archive.filelist) > 1 + sum(map(len, groups))):
+        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
+                or run.position.shape != (B,) or len(set(run.vocab)) < len(run.vocab)
+                or saved_settings(run) != saved or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -482,7 +483,7 @@ def train_and_save(args, run, text):
     log(args, heading=True)                             # refuses what is no log
     new = path and claim(args, path)
     try:
-        if path and (error := save(run, path)):
+        if path and (error := save(run, args.save)):
             raise Failure(error)
         flags = (f"{name}={value!r}" for name, value in vars(run.settings).items())
         log(args, f"# {MODEL}", *flags,
@@ -493,8 +494,11 @@ def train_and_save(args, run, text):
         if new and run.iter == begun:
             os.remove(path)
         elif run.iter > begun:
-            if path and save(run, path) and not time.sleep(1) and (error := save(run, path)):
-                raise Failure(error)
+            if path and (error := save(run, args.save)):
+                say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                time.sleep(1)
+                if error := save(run, args.save):
+                    raise Failure(error)
             with contextlib.suppress(OSError):          # of the output, which may be why it ended
                 if path or stop.signal:
                     say(f"saved {args.save}" if path else "nothing is saved without --save")

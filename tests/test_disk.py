@@ -165,8 +165,10 @@ def test_saves_that_fail(rnn, monkeypatch, step, failing, kept, status):
         real(*args)
 
     def save(run, path):
-        real_save(run, path)
-        seen.append(rnn.loaded().iter)
+        error = real_save(run, path)
+        if not error:
+            seen.append(rnn.loaded().iter)
+        return error
     real, real_save, calls, seen, slept = (
         getattr(os, step), rnn.module.save, itertools.count(1), [], [])
     monkeypatch.setattr(os, step, fails)
@@ -209,8 +211,7 @@ def test_nothing_is_saved_that_load_would_refuse(rnn, saved):
     for group in run.params, run.mem, run.state:
         for name, value in group.items():
             group[name] = value * np.float32(np.nan)
-            with pytest.raises(rnn.module.Failure, match="finite"):
-                rnn.module.save(run, str(saved))
+            assert "finite" in rnn.module.save(run, str(saved))
             group[name] = value
     assert saved.read_bytes() == before and names(rnn.folder) == {"a.npz", "text.txt"}
 

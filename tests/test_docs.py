@@ -41,7 +41,7 @@ def commands(name):
         if kind == "sh":
             joined = "\n".join(lines).replace("\\\n", " ")
             found += [[command, []] for command in joined.splitlines()]
-        elif kind == "text":
+        elif kind == "text" and found:
             found[-1][1] = lines
     return found
 
