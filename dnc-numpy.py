@@ -78,6 +78,7 @@ FLAGS = {                   # flags of the model: (type, smallest value, default
     "width": (int, 1, 16, "N", "numbers in a memory location, W"),
     "heads": (int, 1, 2, "N", "read heads, R"),
     "forget_bias": (float, -100, 1.0, "X", "initial bias of the forget gate"),
+    "dropout": (float, 0, 0.4, "P", "share of hidden units, below 1, that the output misses"),
     "lr": (float, 0, 0.1, "X", "learning rate of Adagrad")}
 EPS = 1e-6      # in |k|, |M[i]| and usage: an empty row has cosine 0, no gradient divides by 0
 
@@ -690,8 +691,8 @@ def load(path):
         if not os.path.isfile(path):
             raise ValueError("there is no regular file of this name")
         with zipfile.ZipFile(path) as archive:
-            members = {member.filename: member.compress_type for member in archive.infolist()}
-            if any(members.values()) or "model.npy" in members:
+            members = archive.namelist()
+            if any(m.compress_type for m in archive.infolist()) or "model.npy" in members:
                 raise ValueError("an earlier version saved it, or another program")
             text = archive.read("settings.npy").partition(b"\n")[2]     # behind the header
             saved = json.loads(text.decode("utf-32"))
@@ -719,7 +720,7 @@ def load(path):
                 for prefix, group in zip(PREFIXES, groups))
         if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
                 or run.position.shape != (B,) or len(set(run.vocab)) < len(run.vocab)
-                or saved_settings(run) != saved or len(archive.filelist) > 1 + sum(map(len, groups))):
+                or saved_settings(run) != saved or len(members) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
     except Exception as e:                              # a damaged archive raises a dozen kinds
@@ -887,7 +888,6 @@ GROUPS = {          # group: {flag: (type, smallest value or length, default, un
         "batchsize": (int, 1, 64, "N", "streams of text side by side, B"),
         "seqlength": (int, 1, 25, "N", "steps in a window, S: how far back gradients flow"),
         "clip": (float, 0, 0.01, "X", "largest norm of the gradient, per character; 0: no limit"),
-        "dropout": (float, 0, 0.0, "P", "share of hidden units, below 1, that the output misses"),
         "iters": (int, 0, None, "N", "iterations of this run; 0: only score and sample"),
         "timelimit": (float, 1e-9, None, "SECONDS", "of this run (default 60; none with --iters)"),
         "seed": (int, 0, 1, "N", "of all random numbers: weights, places in the text, samples")},
@@ -907,8 +907,8 @@ GROUPS = {          # group: {flag: (type, smallest value or length, default, un
         "load": (str, 1, None, "FILE", "checkpoint to continue, or to start from on another text"),
         "fname": (str, 1, None, "FILE", "log: figures are appended to it, tab-separated")}}
 TABLE = {name: row for group in GROUPS.values() for name, row in group.items()}
-FIXED = [name for name in (*FLAGS, "init", "fp64") if name != "lr"]
-SAVED = [*FIXED, *"lr batchsize seqlength clip dropout seed data encoding reset".split()]
+FIXED = [name for name in (*FLAGS, "init", "fp64") if name not in ("lr", "dropout")]
+SAVED = [*FIXED, *"lr dropout batchsize seqlength clip seed data encoding reset".split()]
 
 
 def checked(name, value):
