@@ -122,7 +122,7 @@ def backward(params, cache, dy, dstate):
     dWxh = one_hot_product(rows(da), inputs, V)         # the sum of da_t x_t^T
     h_ = restart(np.roll(h, 1, axis=0)[:S], fresh)      # h_{t-1} for all t: h[-1], h[0], h[1], ...
     return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
-            "bh": dWxh.sum(axis=1, keepdims=True),      # as that of da: each of its rows is in here
+            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
             "by": rows(dy).sum(axis=0)[:, None]}, {"h": dh_next}
 
 

@@ -26,9 +26,9 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 -    """c = tanh(g i + f c_),  h = o c,  with i, o, f = sigmoid(a), g = tanh(a): krocki/dnc's cell.
 -
 -    The usual cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) stores c = g i + f c_ and
--    shows h = o tanh(c). Here the tanh stands in the cell's way: a bit of c is lost at each step.
--    a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c and back, which turns the gradients of h
--    and c into those of a and c_.
+-    shows h = o tanh(c). Here the tanh stands in the cell's way: going back one step multiplies its
+-    gradient by f (1 - c^2), not by f alone. a: (B, 4 H); c_: (B, H), c of step t - 1. Returns h, c
+-    and back, which turns the gradients of h and c into those of a and c_.
 +    """c = g i + f c_,  h = o tanh(c),  with i, o, f = sigmoid(a), g = tanh(a): the usual cell.
 +
 +    Hochreiter and Schmidhuber 1997; Gers et al. 2000. a: (B, 4 H); c_: (B, H), c of step t - 1.
@@ -40,18 +40,18 @@ A long short-term memory (LSTM) with the usual cell that learns to write, in pur
 +    c = g * i + f * c_
 +    shown = np.tanh(c)
 
--        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c; c = tanh(s), and tanh' = 1 - tanh^2
--        da = [ds * g * i * (1 - i),                 # s = g i + f c_, and sigmoid' = s (1 - s)
+-        ds = (dc + dh * o) * (1 - c ** 2)           # h = o c, c = tanh(s), s = g i + f c_
+-        da = [ds * g * i * (1 - i),                 # sigmoid' = sigmoid (1 - sigmoid)
 -              dh * c * o * (1 - o),
 -              ds * c_ * f * (1 - f),
--              ds * i * (1 - g ** 2)]
+-              ds * i * (1 - g ** 2)]                # tanh' = 1 - tanh^2
 -        return np.concatenate(da, axis=1), ds * f
 -    return o * c, c, back
-+        dc = dc + dh * o * (1 - shown ** 2)         # h = o tanh(c), and tanh' = 1 - tanh^2
-+        da = [dc * g * i * (1 - i),                 # c = g i + f c_, and sigmoid' = s (1 - s)
++        dc = dc + dh * o * (1 - shown ** 2)         # h = o tanh(c), c = g i + f c_
++        da = [dc * g * i * (1 - i),                 # sigmoid' = sigmoid (1 - sigmoid)
 +              dh * shown * o * (1 - o),
 +              dc * c_ * f * (1 - f),
-+              dc * i * (1 - g ** 2)]
++              dc * i * (1 - g ** 2)]                # tanh' = 1 - tanh^2
 +        return np.concatenate(da, axis=1), dc * f
 +    return o * shown, c, back
 '''
@@ -104,10 +104,10 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +
  def forward(params, inputs, state, reset=-1, mask=1):
 
--    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
-+    h[-1], steps = state["h"], []                   # so that h[t - 1] is right for t = 0, too
+-    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
++    h[-1], steps = state["h"], []                   # the last row, so h[t - 1] is right for t = 0
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
 +        h[t], cell_back = gru_cell(Wx[inputs[t]], h_ @ WhhT, h_)    # x_t picks a row of Wx
 +        steps.append(cell_back)
 
@@ -172,13 +172,13 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    Wxh, Whh, Why, gain, bh, by = params.values()
 +    (S, B), (V, H) = inputs.shape, Why.shape
 
--    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
+-    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
 -    Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
-+    h[-1] = state["h"]                              # so that h[t - 1] is right for t = 0, too
++    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
 +    n, steps = np.empty((S, B, H), Whh.dtype), []
 +    Wx, WhhT = Wxh.T.copy(), Whh.T.copy()           # copies are 5 to 10 % faster than views
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
 +        n[t], normalize_back = normalize(Wx[inputs[t]] + h_ @ WhhT)     # x_t picks a row of Wx
 +        h[t] = np.tanh(gain.T * n[t] + bh.T)
 +        steps.append(normalize_back)
@@ -200,7 +200,7 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +        da[t] = steps[t](gain.T * dz[t])                # z = gain n + bh, n = normalize(a)
 +        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_
 
--            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of dWxh
+-            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
 +            "gain": (rows(dz) * rows(n)).sum(axis=0)[:, None],
 +            "bh": rows(dz).sum(axis=0)[:, None],
 '''
@@ -225,8 +225,8 @@ A recurrent neural network (RNN) with one dropout mask for all steps, in pure Nu
 -    before which a stream's state becomes zero, -1: none. mask: dropout's, (S, B, H), 1: none.
 +    before which a stream's state becomes zero, -1: none. mask: dropout's, (B, H), 1: none.
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # the one-hot x_t picks a row of Wx
-+        h[t] = np.tanh(Wx[inputs[t]] + (mask * h_) @ WhhT)      # the one-hot x_t picks a row of Wx
+-        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
++        h[t] = np.tanh(Wx[inputs[t]] + (mask * h_) @ WhhT)      # Wxh x_t + bh is a row of Wx
 
 # What the mask multiplied, m h_{t-1}, gives the gradient of Whh, and what comes back through it is
 # multiplied by the mask once more.
@@ -288,8 +288,8 @@ A Differentiable Neural Computer (DNC) that wipes what it frees, in pure NumPy.
 +        dwiped, dww_from_M, de, dv = write_back(dM + dM_from_r + dM_from_cr)
 +        dM_, dpsi = wipe_back(dwiped)
 
--        df, dwr_more, du_, dww_ = usage_back(du + allocation_back(da))
-+        df, dwr_more, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
+-        df, dwr_from_u, du_, dww_ = usage_back(du + allocation_back(da))
++        df, dwr_from_u, du_, dww_ = usage_back(du + allocation_back(da), dpsi)
 '''
 
 SOLUTIONS["masks"] = "dnc-numpy.py", '''\
@@ -351,7 +351,7 @@ A Differentiable Neural Computer (DNC) that masks what its keys compare, in pure
 +    norms = k_norm * M_norm
 +    cos = (q * k) @ MT / norms
 
--        dkM = dcos / norms                                  # of k . M[i]; then through the norms
+-        dkM = dcos / norms      # cos has the slopes k / norms - cos M[i] / |M[i]|^2, and so for k
 -        through_M = np.einsum("bki,bki->bi", dcos, cos)[:, :, None] / M_norm ** 2
 -        dM = dkM.swapaxes(1, 2) @ k - through_M * M
 -        dk = dkM @ M - dot(dcos, cos) / k_norm ** 2 * k
@@ -376,8 +376,8 @@ A Differentiable Neural Computer (DNC) that masks what its keys compare, in pure
 -        dM_from_cr, dkr, dbr = read_content_back(dcr)
 +        dM_from_cr, dkr, dbr, dmr = read_content_back(dcr)
 
--        dM_more, dkw, dbw = write_content_back(dcw[:, None])
-+        dM_more, dkw, dbw, dmw = write_content_back(dcw[:, None])
+-        dM_from_cw, dkw, dbw = write_content_back(dcw[:, None])
++        dM_from_cw, dkw, dbw, dmw = write_content_back(dcw[:, None])
 
 -        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi)
 +        dxi = interface_back(dkr, dkw, dv, de, df, dga, dgw, dbr, dbw, dpi, dmr, dmw)
