@@ -716,8 +716,8 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
-                or settings(run) != saved or run.position.shape != (B,)
+        if (not all(x >= 0 and (x < 2**62 or isinstance(x, float)) for x in counters.values())
+                or run.position.min() < 0 or settings(run) != saved or run.position.shape != (B,)
                 or len(set(run.vocab)) < len(run.vocab)
                 or len(archive.filelist) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
