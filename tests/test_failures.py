@@ -362,9 +362,11 @@ def test_a_step_that_overflows(script, saved):
     assert re.search("finite in iteration 4.*--lr.*--init", error)
     assert_same(before, script.saved(), but=["lr"])
     script.train("--save b.npz --lr 1e39", status=1)
+    script.train("--save c.npz --lr 1e20 --val 0.1 --check_interval 1 --iters 3", status=None)
+    assert script.loaded("c.npz").iter                      # absurd, but it is a checkpoint
     script.train("--iters 9 --init 1e300", status=1)        # the initial weights do
     script.train("--save b.npz --init 1e300", status=2)
-    assert names(script.folder) == {"text.txt", "a.npz"}
+    assert names(script.folder) == {"text.txt", "a.npz", "c.npz"}
 
 
 def test_sample_of_weights_that_overflow(rnn, saved):
