@@ -170,9 +170,9 @@ def work(argv):
     p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
     args = p.parse_args(argv)
     lines = read_lines(args.text, args.lines)
-    script, _ = command.load_run(args.checkpoint)
     flags = [f"--locations={args.locations}"] if args.locations is not None else []
-    _, run, _ = script.begin([f"--load={args.checkpoint}", "--iters=0", *flags])
+    script, run = command.load_run(args.checkpoint, *flags)
+    command.say(f"{args.checkpoint}: {script.MODEL}, the weights of iteration {run.iter:,}")
     print()
     with script.np.errstate(all="ignore"):              # score asks whether they are finite
         tables(script, run, lines)

@@ -7,6 +7,7 @@ Python looks for modules in a command's own folder alone, so above the import st
 import argparse
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -55,18 +56,19 @@ def load_model(model):
     return load_script(os.path.join(ROOT, f"{model}-numpy.py"))
 
 
-def load_run(path):
-    """The script that saved a checkpoint, and the run that it loads. What the file says of itself
-    decides between the three scripts, and nothing more."""
+def load_run(path, *flags):
+    """The script that saved a checkpoint, and the run, with its best weights, as --iters 0 has it.
+    What the file says of itself decides between the three scripts, and nothing more."""
     script = load_model(MODELS[0])
     try:
-        return script, script.load(path)
+        script.load(path)
     except Failure as e:
         other = re.search(r": (\w+)-numpy\.py saved it$", str(e))
         if not other or other[1] not in MODELS:
             raise
-    script = load_model(other[1])
-    return script, script.load(path)
+        script = load_model(other[1])
+    with contextlib.redirect_stdout(io.StringIO()):     # what it says is for its own users
+        return script, script.begin([f"--load={path}", "--iters=0", *flags])[1]
 
 
 def read_text(path, encoding="utf-8"):
