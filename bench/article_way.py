@@ -15,8 +15,8 @@ def sigmoid(z):
 class Article:
     """What both models share: parameters, one-hot inputs, the loss, Adagrad."""
 
-    def __init__(self, run):
-        self.H, self.B = run.hidden, run.batchsize
+    def __init__(self, args):
+        self.H, self.B = args.hidden, args.batchsize
 
     def load(self, params, mem, lr):
         """Take these weights, this value for all accumulators, zero state."""

@@ -11,7 +11,7 @@ nn.LSTM of the same hidden size with Adam at char-rnn's rate; the article's equa
 for a CPU. All hold out the end of the text. Seconds are wall-clock time from the first line or
 iteration on, checks included. A side that has several seeds shows their mean.
 """
-import argparse
+import importlib.util
 import os
 import pathlib
 import re
@@ -26,7 +26,9 @@ for variable in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS":
 
 import numpy as np                                              # noqa: E402
 
+import kernel                                                   # noqa: E402
 import race                                                     # noqa: E402
+from kernel import command                                      # noqa: E402
 
 PNG = pathlib.Path(__file__).with_suffix(".png")
 COLOURS = {"rnn": "#e69f00", "lstm": "#0072b2", "dnc": "#d55e00", "nn.LSTM, Adam": "#009e73",
@@ -42,9 +44,11 @@ def script(model, args, seed):
         log = os.path.join(folder, "log")
         flags = [f"--timelimit={args.seconds}", f"--seed={seed}", f"--fname={log}",
                  "--check_interval=250", "--sample_length=0", *args.flags]
-        subprocess.run([sys.executable, race.ROOT / f"{model}-numpy.py", *flags], check=True,
-                       stdout=subprocess.DEVNULL)
-        rows = np.genfromtxt(log)
+        done = subprocess.run([sys.executable, race.ROOT / f"{model}-numpy.py", *flags],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise command.Failure(done.stderr)
+        rows = np.genfromtxt(log, ndmin=2)
     return [(seconds, bpc) for _, seconds, _, bpc, _ in rows if bpc == bpc]
 
 
@@ -52,12 +56,12 @@ def article(args, seed):
     """The same for the article's way, scored by the script."""
     racer = race.Racer("article", "lstm", [f"--seed={seed}", "--lr=0.1", "--init=0",
                                            "--batchsize=16", *args.flags])
-    checks, begin, run = [], time.perf_counter(), racer.run
-    run.params, run.dtype, never = racer.peer.params, np.dtype(float), argparse.Namespace(signal=0)
+    checks, begin = [], time.perf_counter()
+    racer.run.params = racer.peer.params
     while not checks or checks[-1][0] < args.seconds:
         while time.perf_counter() - begin < args.seconds * (len(checks) + 1) / 20:
             racer.iterate()
-        bpc = racer.script.score(run, never)
+        bpc = racer.script.score(racer.run, racer.text)
         checks.append((time.perf_counter() - begin, bpc))
     return checks
 
@@ -68,10 +72,10 @@ def torch_lstm(args, seed):
     from torch import nn
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    script = race.Racer("numpy", "lstm", args.flags)
-    ids, tail = torch.from_numpy(script.run.ids.astype(np.int64)), script.run.tail
-    M, H, B, S = len(script.run.vocab), script.run.hidden, 32, 50
-    embed, lstm, head = torch.eye(M), nn.LSTM(M, H), nn.Linear(H, M)
+    racer = race.Racer("numpy", "lstm", args.flags)
+    ids, tail = torch.from_numpy(racer.text.ids.astype(np.int64)), racer.text.tail
+    V, H, B, S = len(racer.text.vocab), racer.args.hidden, 32, 50
+    embed, lstm, head = torch.eye(V), nn.LSTM(V, H), nn.Linear(H, V)
     parameters = [*lstm.parameters(), *head.parameters()]
     adam = torch.optim.Adam(parameters, lr=2e-3)
     text = ids[:tail // B * B].view(B, -1).T                    # streams side by side
@@ -101,9 +105,6 @@ def torch_lstm(args, seed):
 
 def nanogpt(args, seed):
     """The same for the clone of nanoGPT, which prints its held-out loss every 250 iterations."""
-    text = pathlib.Path(args.nanogpt, "data/shakespeare_char/input.txt").read_bytes()
-    if text != pathlib.Path(args.data).read_bytes():
-        sys.exit("nanoGPT has another text")
     process = subprocess.Popen([sys.executable, "-u", *NANOGPT], cwd=args.nanogpt, text=True,
                                stdout=subprocess.PIPE)
     checks, begin = [], None
@@ -114,20 +115,38 @@ def nanogpt(args, seed):
     return checks
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def check(args):
+    """Whether all that is asked for can be measured and drawn, before anything is."""
+    kernel.check_picture(args.png)
+    kernel.pin(args.core)
+    _, _, text = command.load_model("rnn").begin(args.flags)
+    if text.heldout < 2000 or text.tail < 2000:
+        raise command.Failure(f"--val {args.val}: {text.heldout:,} characters are held out, "
+                              f"{text.tail:,} are left; needed are 2,000 each")
+    if "nn.LSTM, Adam" in args.sides and not importlib.util.find_spec("torch"):
+        raise command.Failure("nn.LSTM, Adam: torch is not installed; name other --sides")
+    if args.nanogpt:
+        own = pathlib.Path(args.nanogpt, "data/shakespeare_char/input.txt")
+        data = pathlib.Path(args.data or "")
+        if not own.is_file() or not data.is_file() or own.read_bytes() != data.read_bytes():
+            raise command.Failure(f"--nanogpt {args.nanogpt}: {own} is not the text of --data")
+
+
+def work(argv):
+    """The command line: measure, a row for each side, and draw."""
+    p = kernel.parser(__doc__)
     p.add_argument("--data", help="default: the story")
-    p.add_argument("--val", type=float, default=0.05)
-    p.add_argument("--seconds", type=float, default=60)
-    p.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    p.add_argument("--val", type=command.number(float, 0, 0.99), default=0.05)
+    p.add_argument("--seconds", type=command.number(float, 0.1, 10**5), default=60)
+    p.add_argument("--seeds", type=command.number(int, 0, 2**62), nargs="+", default=[1, 2, 3])
     p.add_argument("--sides", nargs="+", default=list(COLOURS)[:-1], choices=list(COLOURS)[:-1])
     p.add_argument("--nanogpt", help="folder of a clone with its Shakespeare prepared")
     p.add_argument("--core", type=int, default=0)
     p.add_argument("--png", default=PNG, help="draw it here; '': no picture")
-    args = p.parse_args()
+    args = p.parse_args(argv)
     args.flags = [f"--val={args.val}", *[f"--data={args.data}"] * bool(args.data)]
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, [args.core])
+    check(args)
+    kernel.choose(p, args)
 
     times, results = [args.seconds * k / 4 for k in (1, 2, 3, 4)], {}
     print("| side | seeds |", *(f" {t:.0f} s |" for t in times), " best |\n|---|--:|",
@@ -161,8 +180,9 @@ def draw(results, args):
     ax.grid(linewidth=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper")         # inside it would cover curves
-    figure.savefig(args.png, dpi=110)
+    with command.whole_file(args.png) as name:
+        figure.savefig(name, dpi=110)
 
 
 if __name__ == "__main__":
-    main()
+    command.leave(command.run("learning.py", work))

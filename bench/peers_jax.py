@@ -17,8 +17,8 @@ INTERFACE = "Whr", "Whw", "Whv", "Whe", "Whf", "Whga", "Whgw", "Whbr", "Whbw", "
 class Jax:
     """What all share: weights from the script, the loss, the iteration."""
 
-    def __init__(self, run):
-        self.sizes, self.H, self.B = run.sizes, run.hidden, run.batchsize
+    def __init__(self, args):
+        self.sizes, self.H, self.B = args.sizes, args.hidden, args.batchsize
         self.iterate = jax.jit(self.iteration, donate_argnums=(0, 1, 2))
 
     def load(self, params, mem, lr):

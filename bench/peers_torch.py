@@ -26,9 +26,9 @@ INTERFACE = "Whr", "Whw", "Whv", "Whe", "Whf", "Whga", "Whgw", "Whbr", "Whbw", "
 class Torch(nn.Module):
     """What all share: weights from the script, the loss, the iteration."""
 
-    def __init__(self, run):
+    def __init__(self, args):
         super().__init__()
-        self.sizes, self.H, self.B = run.sizes, run.hidden, run.batchsize
+        self.sizes, self.H, self.B = args.sizes, args.hidden, args.batchsize
 
     def load(self, params, mem, lr):
         """Take these weights, this value for all accumulators, zero state."""
@@ -61,9 +61,9 @@ class Fused(Torch):
     """nn.RNN or nn.LSTM, and a linear output layer."""
 
     def build(self, params):
-        M, H = params["Why"].shape
-        self.net, self.out = self.kind(M, H), nn.Linear(H, M)
-        self.register_buffer("one_hot", torch.eye(M))
+        V, H = params["Why"].shape
+        self.net, self.out = self.kind(V, H), nn.Linear(H, V)
+        self.register_buffer("one_hot", torch.eye(V))
         order = torch.cat([torch.arange(H) + H * gate for gate in self.gates])
         with torch.no_grad():
             self.net.weight_ih_l0.copy_(params["Wxh"][order])

@@ -21,11 +21,10 @@ import re
 import sys
 import time
 
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))     # parallel/bench.py is elsewhere
+from kernel import FLAGS, SIZES, command                        # noqa: E402, F401
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
-LSTM = "64/256/25", "16/32/25", "64/128/25", "32/128/50", "64/256/50"   # the default comes first
-SIZES = {"rnn": LSTM, "lstm": LSTM, "dnc": ("64/256/25/16/16/2", "16/32/25/16/16/2",
-                                            "16/128/25/16/16/2", "32/128/50/32/32/4")}
 PEERS = {"torch": ("torch", "peers_torch"), "jax": ("jax", "peers_jax"),    # side: (library, file)
          "article": ("numpy", "article_way")}
 TOLERANCE = 1e-5                # of a loss, relative: single precision, after three updates
@@ -72,7 +71,7 @@ def compare(name, losses, expected):
     worst = [max(abs(loss / other - 1) for loss, other in zip(*draw))
              for draw in zip(losses, expected)]
     if not min(worst) < TOLERANCE:
-        sys.exit(f"{name} computes other losses: {losses} for {expected}")
+        raise command.Failure(f"{name} computes other losses: {losses} for {expected}")
     print(f"{name}: same losses, to {min(worst):.0e}", file=sys.stderr)
 
 
@@ -93,7 +92,7 @@ class Side:
             self.pipe.send(order)
             return self.pipe.recv()
         except (EOFError, OSError):
-            sys.exit(f"the process of {self.name} has ended")
+            raise command.Failure(f"the process of {self.name} has ended")
 
     def close(self):
         self.pipe.close()
@@ -126,38 +125,37 @@ class Racer:
     """A side: the script's run, and the peer if it is one. Both read the text by the script."""
 
     def __init__(self, name, model, flags):
-        spec = importlib.util.spec_from_file_location(model, ROOT / f"{model}-numpy.py")
-        self.script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.script)
-        self.run = run = self.script.begin(self.script.parse(flags))
-        self.fresh = {key: p.copy() for key, p in run.params.items()}
-        self.lr, self.peer = run.lr, None
+        self.script = command.load_model(model)
+        self.args, self.run, self.text = self.script.begin(flags)
+        self.args.sizes = self.script.sizes(self.args)
+        self.fresh = {key: p.copy() for key, p in self.run.params.items()}
+        self.lr, self.peer, self.zero = self.args.lr, None, self.run.state
         if name != "numpy":
             peer = importlib.import_module(PEERS[name][1])
-            self.peer = getattr(peer, model.upper())(run)
-            run.ids = run.ids.astype(self.script.np.int64)          # as libraries index
-            run.state = {"kept": self.script.np.ones(run.batchsize, run.dtype)}
+            self.peer = getattr(peer, model.upper())(self.args)
+            self.text.ids = self.text.ids.astype(self.script.np.int64)      # as libraries index
+            ones = self.script.np.ones(self.args.batchsize, self.fresh["by"].dtype)
+            self.zero = {"kept": ones}                  # next_window puts 0 where a stream jumps
         self.load(self.fresh, 0, self.lr)
 
     def load(self, params, mem, lr):
         """Take these weights, this value for all accumulators, zero state."""
-        run = self.run
-        run.lr, run.position[:], run.jumps[:] = lr, len(run.ids), 0
+        run, np = self.run, self.script.np
+        self.args.lr, run.iter, run.state = lr, 0, self.zero
+        run.position = np.full(self.args.batchsize, len(self.text.ids))     # all streams jump
         if self.peer:
             return self.peer.load(params, mem, lr)
-        for name, p in params.items():
-            run.params[name][:], run.mem[name][:] = p, mem
-        run.state = self.script.zero_state(run, run.batchsize)
+        run.params = {name: p.copy() for name, p in params.items()}
+        run.mem = {name: np.full_like(p, mem) for name, p in params.items()}
 
     def iterate(self):
         """One iteration, from the text to the loss read back; returns it in bits per character."""
         if not self.peer:
-            return self.script.iterate(self.run, self.script.gradients)
-        inputs, targets = self.script.next_window(self.run)
-        kept = self.run.state["kept"]                   # next_window has put 0 where a stream jumps
-        loss = self.peer.learn(inputs, targets, kept)
-        kept[:] = 1
-        return float(loss) / math.log(2)
+            return self.script.iterate(self.args, self.run, self.text)
+        inputs, targets, state, self.run.position = self.script.next_window(
+            self.args, self.run, self.text)
+        self.run.iter += 1
+        return float(self.peer.learn(inputs, targets, state["kept"])) / math.log(2)
 
     def losses(self, usual):
         """Those of four windows, for three draws of weights.
@@ -166,11 +164,11 @@ class Racer:
         a first step would be the sign of the gradient, often noise. Windows have at most 25 steps:
         over hundreds of them rounding grows.
         """
-        own, S = getattr(self.script, "lstm_cell", None), self.run.seqlength
+        own, S = getattr(self.script, "lstm_cell", None), self.args.seqlength
         self.script.lstm_cell = self.usual_cell if usual else own
-        self.run.seqlength = min(25, S)
+        self.args.seqlength = min(25, S)
         losses = [self.four(self.script.np.random.default_rng(seed)) for seed in range(3)]
-        self.script.lstm_cell, self.run.seqlength = own, S
+        self.script.lstm_cell, self.args.seqlength = own, S
         self.load(self.fresh, 0, self.lr)
         return losses
 
@@ -181,7 +179,7 @@ class Racer:
                    for name, p in self.fresh.items()}
         self.load(weights, 1, 0.01)
         losses = [self.iterate(), self.iterate()]
-        self.run.position[0] = len(self.run.ids)        # the first stream jumps
+        self.run.position[0] = len(self.text.ids)       # the first stream jumps
         return [*losses, self.iterate(), self.iterate()]
 
     def usual_cell(self, a, c_):
@@ -205,7 +203,7 @@ class Racer:
             while spent < limit:
                 self.iterate()
                 iterations, spent = iterations + 1, time.perf_counter() - begin
-        return iterations * self.run.batchsize * self.run.seqlength / spent
+        return iterations * self.args.batchsize * self.args.seqlength / spent
 
 
 def peak_memory():

@@ -7,11 +7,11 @@
 The other sizes stay at those of BASE. Times are medians of the turns of race.py, on one core; peak
 is the most memory that the script's process has held.
 """
-import argparse
 import pathlib
 import statistics
 
-from race import SIZES, race, sides
+import kernel
+from race import SIZES, command, race, sides
 
 BASE = {"B": 32, "H": 128, "S": 50, "N": 32, "W": 32, "R": 4}
 AXES = {"H": (32, 128, 256, 384, 512), "S": (25, 100, 200, 300, 400), "N": (16, 64, 128, 192, 256)}
@@ -59,30 +59,35 @@ def draw(lines, path):
         ax.grid(linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend()
-    figure.savefig(path, dpi=110)
+    with command.whole_file(path) as name:
+        figure.savefig(name, dpi=110)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def work(argv):
+    """The command line: measure, print tables, draw."""
+    p = kernel.parser(__doc__)
     p.add_argument("--models", nargs="+", default=list(SIZES), choices=SIZES)
     p.add_argument("--axes", nargs="+", default=list(AXES), choices=AXES)
-    p.add_argument("--values", nargs="+", type=int, help="on each axis (default: five)")
+    p.add_argument("--values", nargs="+", type=command.number(int, 1, 10**5),
+                   help="on each axis (default: five)")
     p.add_argument("--peers", nargs="*", default=["torch", "jax"], choices=["torch", "jax"])
-    p.add_argument("--turns", type=int, default=5)
-    p.add_argument("--seconds", type=float, default=0.5, help="of one turn (default 0.5)")
     p.add_argument("--png", default=PNG, help="draw it here; '': no picture")
-    args = p.parse_args()
+    kernel.add_turns(p, 5, 0.5)
+    args = p.parse_args(argv)
+    tables = [(model, axis) for model in args.models for axis in args.axes
+              if axis != "N" or model == "dnc"]
+    if not tables:
+        p.error("--axes N: only dnc has locations")
+    kernel.check_picture(args.png)
+    kernel.choose(p, args)
 
     lines = {}
-    for model in args.models:
-        for axis in args.axes:
-            if axis != "N" or model == "dnc":
-                values = args.values or AXES[axis]
-                names = sides(model, args.peers)
-                lines[model, axis] = values, growth(model, axis, values, names, args)
-    if lines and args.png:
+    for model, axis in tables:
+        values = args.values or AXES[axis]
+        lines[model, axis] = values, growth(model, axis, values, sides(model, args.peers), args)
+    if args.png:
         draw(lines, args.png)
 
 
 if __name__ == "__main__":
-    main()
+    command.leave(command.run("scaling.py", work))

@@ -50,7 +50,11 @@ def fetch(name, folder):
 
     def right(path, known):
         return os.path.isfile(path) and known in (None, pooch.file_hash(path))
-    if all(right(os.path.join(folder, file), known) for file, (_, known) in files.items()):
+    there = [file for file in files if os.path.lexists(os.path.join(folder, file))]
+    for file in there:
+        if not right(os.path.join(folder, file), files[file][1]):
+            raise ValueError(f"{file} is there, but it is not the known text: rename or remove it")
+    if len(there) == len(files):
         return f"{', '.join(files)}: already there, nothing fetched"
     unpack = {"zip": pooch.Unzip, "gz": pooch.Untar, "tgz": pooch.Untar}.get(url.split(".")[-1])
     with tempfile.TemporaryDirectory(prefix=f"fetch-{name}-", dir=folder) as work:

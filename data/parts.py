@@ -3,17 +3,27 @@
 A line that data/tasks.py writes has parts that must be random, and parts that a memory can know:
 the copy, the value of a key, the way round a ring. The table gives bits per character of each part,
 over the first lines of the text. Each line is an episode of its own, from zero state, as the
-networks trained with --reset '\\n' see it. Further flags go to the script.
+networks trained with --reset '\\n' see it.
+
+For the tasks path and way a second table says how much of the walks is right. A node is right if
+the network finds it likeliest, given the line before it as it is; a walk if all of its nodes are.
+Beside that stands a guess, always the node to which most edges of the line lead. Any shortest way
+is right: so of way the last row counts the lines for which a network that goes on by itself, always
+with the likeliest character, finds one.
 """
 import argparse
 import collections
-import importlib.util
+import itertools
 import math
 import os
 import re
 import sys
 
-import numpy as np
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import command                                                  # noqa: E402
+
+
+STEPS = 5               # of a window; forward keeps all of them
 
 
 def label(line):
@@ -66,61 +76,112 @@ def is_shortest(line, way):
             and all(walk[i:i + 3] in known for i in steps))
 
 
-def load_script(path):
-    """The script whose checkpoint this is, as a module."""
-    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-    with np.load(path, allow_pickle=False) as archive:
-        name = os.path.join(folder, f"{archive['model']}-numpy.py")
-    spec = importlib.util.spec_from_file_location("script", name)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+def read_lines(path, count):
+    """The first lines of a text. A last one without an end is left out."""
+    lines = command.read_text(path).splitlines(keepends=True)[:count]
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    for k, line in enumerate(lines, 1):
+        try:
+            known = len(label(line)) == len(line)
+        except (AttributeError, IndexError):
+            known = False
+        if not known:
+            raise command.Failure(f"{path}: line {k} is none that data/tasks.py writes: {line!r}")
+    if not lines:
+        raise command.Failure(f"{path} has no whole line")
+    return lines
+
+
+def batches(script, run, lines):
+    """The lines in pieces, so short that their states take 4 MB."""
+    state = sum(value.size for value in script.zero_state(run, 1).values())
+    size = max(1, min(256, 10**6 // state))
+    return [lines[k:k + size] for k in range(0, len(lines), size)]
 
 
 def score(script, run, lines):
-    """Bits of each character, (longest line, lines); each line follows a newline, from zero."""
-    S, newline = max(map(len, lines)), run.vocab.index("\n")
-    targets = np.full((S, len(lines)), newline)
+    """Bits of each character, a list for each line, and the characters that the network finds
+    likeliest; each line follows a newline, from zero state."""
+    np = script.np
+    S, newline = max(map(len, lines)), script.encode("\n", run.vocab, "the text")[0]
+    targets = np.full((S, len(lines)), newline, int)
     for b, line in enumerate(lines):
         targets[:len(line), b] = script.encode(line, run.vocab, "the text")
     inputs = np.concatenate([np.full((1, len(lines)), newline), targets[:-1]])
-    bits, state = np.empty(targets.shape), script.zero_state(run, len(lines))
-    for t in range(0, S, 25):                           # windows: forward keeps all of one
-        logits, state, _ = script.forward(run.params, inputs[t:t + 25], state)
-        bits[t:t + 25] = script.cross_entropy(logits, targets[t:t + 25])[0] / math.log(2)
-    return bits
+    bits, best, state = np.empty(targets.shape), [], script.zero_state(run, len(lines))
+    for t in range(0, S, STEPS):
+        y, state, _ = script.forward(run.params, inputs[t:t + STEPS], state)
+        bits[t:t + STEPS] = script.cross_entropy(y, targets[t:t + STEPS])[0] / math.log(2)
+        best += y.argmax(axis=2).tolist()
+    if not np.isfinite(bits).all():
+        raise command.Failure("on this text the network's numbers are not finite")
+    return ([bits[:len(line), b].tolist() for b, line in enumerate(lines)],
+            ["".join(run.vocab[k] for k in column[:len(line)])
+             for column, line in zip(zip(*best), lines)])
+
+
+def own_ways(script, run, lines):
+    """The ways that the network takes by itself: as many characters as the lines' own have."""
+    begins = [label(line).index("label") for line in lines]
+    S, written = max(map(len, lines)), [line[:begin] for line, begin in zip(lines, begins)]
+    x, state = ["\n"] * len(lines), script.zero_state(run, len(lines))
+    for t in range(S - 1):
+        ids = script.encode(x, run.vocab, "the text").astype(int)
+        y, state, _ = script.forward(run.params, ids[None], state)
+        for b, k in enumerate(y[0].argmax(axis=1)):
+            written[b] += run.vocab[k] if len(written[b]) == t else ""
+        x = [text[t] for text in written]
+    return [text[begin:len(line) - 1] for text, begin, line in zip(written, begins, lines)]
+
+
+def tables(script, run, lines):
+    """Print what the parts cost, and how much of the walks is right, if there are any."""
+    pieces, by_part = batches(script, run, lines), {}
+    bits, best = map(lambda lists: sum(lists, []), zip(*(score(script, run, b) for b in pieces)))
+    for name, value in zip(itertools.chain(*map(label, lines)), itertools.chain(*bits)):
+        by_part.setdefault(name, []).append(value)
+    by_part["all"] = list(itertools.chain(*bits))
+    print("| part | characters | bits per character |\n|---|--:|--:|")
+    for name, values in by_part.items():
+        print(f"| {name} | {len(values):,} | {sum(values) / len(values):.4f} |")
+    walks = [(line, guess) for line, guess in zip(lines, best) if nodes(line)]
+    if walks:
+        lines, best = zip(*walks)
+        places = list(map(nodes, lines))
+        print("\n| right | nodes | whole walks |\n|---|--:|--:|")
+        for name, guess in ("the network", best), ("a guess", list(map(baseline, lines))):
+            print("| {} | {:.2%} | {:.2%} |".format(name, *shares(lines, places, guess)))
+    ways = [line for line in lines if {"end", "label"} <= set(label(line))]
+    if ways:
+        own = sum((own_ways(script, run, b) for b in batches(script, run, ways)), [])
+        right = sum(map(is_shortest, ways, own)) / len(ways)
+        print(f"| a shortest way, by itself | – | {right:.2%} |")
+
+
+def work(argv):
+    """The command line: read, score, print."""
+    p = command.Parser(prog="parts.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+                       description=(__doc__ or "").partition("\n\n")[2])
+    p.add_argument("checkpoint", help="as the scripts' --save writes it; the best weights are used")
+    p.add_argument("text", help="as data/tasks.py writes it; lines that were not trained on")
+    p.add_argument("--lines", type=command.number(int, 1, 10**9), metavar="N", default=2000,
+                   help="to look at (default 2000)")
+    p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
+    args = p.parse_args(argv)
+    lines = read_lines(args.text, args.lines)
+    flags = [f"--locations={args.locations}"] if args.locations is not None else []
+    script, run = command.load_run(args.checkpoint, *flags)
+    command.say(f"{args.checkpoint}: {script.MODEL}, the weights of iteration {run.iter:,}")
+    print()
+    with script.np.errstate(all="ignore"):              # score asks whether they are finite
+        tables(script, run, lines)
 
 
 def main(argv=None):
     """Run the command line; returns the exit status."""
-    p = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0], allow_abbrev=False)
-    p.add_argument("checkpoint")
-    p.add_argument("text", help="as data/tasks.py writes it; characters that were not trained on")
-    p.add_argument("--lines", type=int, default=2000, help="to look at (default 2000)")
-    p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
-    args, flags = p.parse_known_args(argv)
-    flags += ["--locations", args.locations] if args.locations else []
-    try:
-        script = load_script(args.checkpoint)
-        run = script.begin(script.parse(["--load", args.checkpoint, "--iters", "0", *flags]))
-        text = script.read_text(args.text, "utf-8", "the second argument")
-        lines = text.splitlines(keepends=True)[:args.lines]
-        names = [label(line) for line in lines if line.endswith("\n")]
-        bits = score(script, run, lines[:len(names)])
-    except Exception as e:
-        message = " ".join(str(e.args[0] if e.args else e).split())
-        print(f"parts.py: {message or 'this is no such text'}", file=sys.stderr)
-        return 2
-    by_part = {}
-    for b, line in enumerate(names):
-        for t, name in enumerate(line):
-            by_part.setdefault(name, []).append(float(bits[t, b]))
-    by_part["all"] = sum(by_part.values(), [])
-    print("| part | characters | bits per character |\n|---|--:|--:|")
-    for name, values in by_part.items():
-        print(f"| {name} | {len(values):,} | {sum(values) / len(values):.4f} |")
-    return 0
+    return command.run("parts.py", work, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main())

@@ -31,12 +31,11 @@ import random
 import string
 import sys
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import command                                                  # noqa: E402
+
 KEYS, VALUES, LABELS = string.ascii_lowercase, string.ascii_uppercase, "123456789"
 PIECE = 10_000          # lines between two writes
-
-
-class Failure(Exception):
-    """What the user reads instead of a traceback, in one line."""
 
 
 def copy(rng, n, args):
@@ -224,7 +223,10 @@ def write_new(args):
     """The same to the file args.out, which may not exist (or is a device, or a pipe). An error
     takes away what was begun."""
     device = os.path.exists(args.out) and not os.path.isfile(args.out)
-    file = open(args.out, "w" if device else "x", encoding="ascii", newline="\n")
+    try:
+        file = open(args.out, "w" if device else "x", encoding="ascii", newline="\n")
+    except FileExistsError:
+        raise command.Failure(f"{args.out} exists; remove it, or name another file with --out")
     try:
         with file:
             return write(args, file)
@@ -234,31 +236,10 @@ def write_new(args):
         raise
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Like its base, but an error is one line, and of the output, too, an error."""
-
-    def error(self, message):
-        raise Failure(f"{message} (see --help)")
-
-    def print_help(self, file=None):
-        print(self.format_help(), end="", flush=True)
-
-
-def number(low, high):
-    """A reader of a flag's whole number."""
-    def read(text):
-        if not low <= int(text) <= high:
-            raise ValueError
-        return int(text)
-    read.__name__ = f"whole number from {low} to {high:,}"
-    return read
-
-
 def parse(argv):
     """The command line, and whether its numbers go together."""
-    p = OneLineParser(prog="tasks.py", allow_abbrev=False,
-                      formatter_class=argparse.RawDescriptionHelpFormatter,
-                      description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
+    p = command.Parser(prog="tasks.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+                       description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
     p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
     for name, low, high, default, meaning in (
             ("shortest", 1, 1000, 1, "letters, pairs or nodes (way: from 2) of the shortest line"),
@@ -273,8 +254,8 @@ def parse(argv):
             ("pause", 0, 1000, 0, "way: dots before the way, time to think"),
             ("size", 1, 10**10, 10_000_000, "characters, up to the next end of a line"),
             ("seed", 0, 2**62, 1, "of all that is drawn")):
-        p.add_argument(f"--{name}", type=number(low, high), metavar="N", default=default,
-                       help=f"{meaning} (default {default})")
+        p.add_argument(f"--{name}", type=command.number(int, low, high), metavar="N",
+                       default=default, help=f"{meaning} (default {default})")
     p.add_argument("--once", action="store_true",
                    help="recall: each key is asked for once, in random order")
     p.add_argument("--out", metavar="FILE", help="the text (default: standard output)")
@@ -282,55 +263,39 @@ def parse(argv):
     if args.task == "way":
         args.shortest = max(args.shortest, 2)
     if args.task in ("recall", "ring", "path", "way") and args.longest > args.letters:
-        raise Failure(f"--longest {args.longest} pairs or nodes need as many different letters, "
-                      f"and --letters is {args.letters}")
+        raise command.Failure(f"--longest {args.longest} pairs or nodes need as many different "
+                              f"letters, and --letters is {args.letters}")
     for less, more in (("shortest", "longest"), ("edges", "labels"), ("least", "steps")):
         if getattr(args, less) > getattr(args, more):
-            raise Failure(f"--{less} {getattr(args, less)} is more than --{more} "
-                          f"{getattr(args, more)}")
+            raise command.Failure(f"--{less} {getattr(args, less)} is more than --{more} "
+                                  f"{getattr(args, more)}")
     if args.task == "way" and args.longest * (args.edges or args.labels) > 32:
-        raise Failure("way: a graph may have at most 32 edges, or the floor would take too long")
+        raise command.Failure("way: a graph may have at most 32 edges, or the floor would take too "
+                              "long")
     if args.once and args.queries:
-        raise Failure("--once asks for as many keys as there are: it does not go with --queries")
+        raise command.Failure("--once asks for as many keys as there are: it does not go with "
+                              "--queries")
     return args
 
 
-def say(text):
-    """One line on standard error, whatever a file's name has in it."""
+def work(argv):
+    """The command line: write the text, and say what it is."""
+    args = parse(argv)
+    if args.out:
+        count, characters = write_new(args)
+    elif sys.stdout is None:
+        raise command.Failure("standard output is closed: name a file with --out FILE")
+    else:
+        count, characters = write(args, sys.stdout)
     if sys.stderr:
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr)
+        command.say(f"{args.task}: {count:,} lines, {characters:,} characters; "
+                    f"floor {floor(args):.4f} bits per character", file=sys.stderr)
 
 
 def main(argv=None):
     """Run the command line (default: sys.argv's) and return the exit status."""
-    try:
-        args = parse(argv)
-        if args.out:
-            count, characters = write_new(args)
-        elif sys.stdout is None:
-            raise Failure("standard output is closed: name a file with --out FILE")
-        else:
-            count, characters = write(args, sys.stdout)
-        say(f"{args.task}: {count:,} lines, {characters:,} characters; "
-            f"floor {floor(args):.4f} bits per character")
-        return 0
-    except BrokenPipeError:                             # as in | head
-        message, status = None, 141
-    except KeyboardInterrupt:
-        message, status = None, 130
-    except Failure as e:
-        message, status = e, 2
-    except FileExistsError as e:
-        message, status = f"{e.filename} exists; remove it, or name another file with --out", 2
-    except OSError as e:
-        message, status = f"cannot write {e.filename or 'the text'}: {e.strerror or e}", 2
-    if message:
-        say(f"tasks.py: {message}")
-    return status
+    return command.run("tasks.py", work, argv)
 
 
 if __name__ == "__main__":
-    status = main()
-    if status:                                          # what is still to be printed is lost
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(status)
+    command.leave(main())

@@ -4,6 +4,7 @@ import collections
 import hashlib
 import io
 import itertools
+import json
 import lzma
 import math
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from conftest import ROOT, content, load, posix, python
@@ -369,12 +371,161 @@ def test_parts_add_up_to_the_score_of_the_script(script, capsys):
     expected = float(re.search(r"held-out: (\S+) BPC", scored.stdout)[1])
     paths = [str(script.folder / name) for name in ("my.npz", "text.txt")]
     assert load("data/parts.py").main(paths) == 0
-    table = capsys.readouterr().out.splitlines()[2:]
+    table = capsys.readouterr().out.splitlines()[4:]
     rows = {name.strip(): (int(count.replace(",", "")), float(bits))
             for _, name, count, bits, _ in (row.split("|") for row in table)}
     count, bits = rows.pop("all")
     assert count == len(lines) == sum(count for count, _ in rows.values())
     assert bits == pytest.approx(expected, abs=2e-4)
     assert bits == pytest.approx(sum(n * part for n, part in rows.values()) / count, abs=2e-4)
-    assert load("data/parts.py").main([paths[0], str(TASKS)]) == 2
-    assert capsys.readouterr().err.startswith("parts.py: ")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A folder with net.npz, a small RNN for lines of all tasks, and some texts."""
+    folder = tmp_path_factory.mktemp("parts")
+    lines = [line for task in ("copy", "path", "way")
+             for line in tasks(task, "--letters", 3, "--longest", 3, "--size", 600, "--pause", 1)
+             [0].splitlines(keepends=True)]
+    (folder / "text.txt").write_text("".join(lines))
+    for name, text in (("empty", ""), ("cut", "ab>ab"), ("short", "a?a\n"), ("blank", "\nab>ab\n"),
+                       ("prose", "It rang.\n"), ("odd", "a1a?a1\n"), ("other", "xy>xy\n")):
+        (folder / f"{name}.txt").write_text(text)
+    python(folder, ROOT / "rnn-numpy.py", *"--data text.txt --hidden 8 --seqlength 10 --iters 1 "
+           "--val 0 --init 3 --save net.npz".split())
+    return folder
+
+
+def parts(folder, *flags, status=0, **options):
+    """Run parts.py in a folder; returns what it prints, as rows of cells, and what it says."""
+    done = python(folder, ROOT / "data" / "parts.py", *flags, status=status, says=r"parts\.py: ",
+                  **options)
+    return [row.strip("| ").split(" | ") for row in done.stdout.splitlines()], done.stderr
+
+
+def test_batches_change_nothing(network):
+    """Lines one by one, in the batches of parts.py, and all at once."""
+    module = load("data/parts.py")
+    script, run = module.command.load_run(str(network / "net.npz"))
+    lines = (network / "text.txt").read_text().splitlines(keepends=True)
+    together = module.score(script, run, lines)
+    alone = [module.score(script, run, [line]) for line in lines]
+    for a, b, line in zip(together[0], alone, lines, strict=True):
+        assert a == pytest.approx(b[0][0], abs=1e-4) and len(a) == len(line)
+    assert together[1] == [best for _, (best,) in alone]
+    assert sum(module.batches(script, run, lines * 9), []) == lines * 9
+    run.params["Whh"] = run.params["Whh"] * math.nan
+    with pytest.raises(module.command.Failure, match="not finite"):
+        module.score(script, run, lines[:1])
+
+
+def test_the_ways_that_a_network_takes_by_itself(network):
+    """Each character is the likeliest one, given the line up to the way and what it has written."""
+    module = load("data/parts.py")
+    script, run = module.command.load_run(str(network / "net.npz"))
+    lines = [line for line in (network / "text.txt").read_text().splitlines(keepends=True)
+             if "." in line]
+    assert len(set(map(len, lines))) > 1
+    for line, way in zip(lines, module.own_ways(script, run, lines), strict=True):
+        before = line[:line.index(".") + 1]
+        best = module.score(script, run, [before + way + "\n"])[1][0]
+        assert way == best[len(before):-1] and len(before + way) == len(line) - 1
+
+
+def test_walks_that_are_right(network):
+    """The second table: as shares says, and as is_shortest does."""
+    module, (table, _) = load("data/parts.py"), parts(network, "net.npz", "text.txt")
+    script, run = module.command.load_run(str(network / "net.npz"))
+    lines = [line for line in (network / "text.txt").read_text().splitlines(keepends=True)
+             if "?" in line]
+    places, best = list(map(module.nodes, lines)), module.score(script, run, lines)[1]
+    ways = [line for line in lines if "." in line]
+    shortest = map(module.is_shortest, ways, module.own_ways(script, run, ways))
+    expected = [["the network", *map("{:.2%}".format, module.shares(lines, places, best))],
+                ["a guess", *map("{:.2%}".format, module.shares(
+                    lines, places, list(map(module.baseline, lines))))],
+                ["a shortest way, by itself", "–", f"{sum(shortest) / len(ways):.2%}"]]
+    assert table[-3:] == expected
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("2 text.txt", "no regular file"), ("text.txt text.txt", "text.txt is not a usable checkpoint"),
+    ("net.npz none.txt", "cannot read none.txt"), ("net.npz empty.txt", "no whole line"),
+    ("net.npz cut.txt", "no whole line"), ("net.npz short.txt", "line 1 is none that"),
+    ("net.npz blank.txt", "line 1 is none that"), ("net.npz prose.txt", "line 1 is none that"),
+    ("net.npz odd.txt", "line 1 is none that"), ("net.npz other.txt", "not in the vocabulary"),
+    ("net.npz net.npz", "cannot read net.npz"), ("net.npz text.txt --lines 0", "--lines"),
+    ("net.npz text.txt --lines -1", "--lines"), ("net.npz text.txt --locations 4", "--locations"),
+    ("net.npz", "required: text")])
+def test_errors_of_parts(network, flags, words):
+    assert words in parts(network, *flags.split(), status=2)[1]
+
+
+def test_a_checkpoint_runs_no_script_but_the_three(network, tmp_path):
+    """Whatever it says of itself, and whatever it would unfold to."""
+    (tmp_path / "x-numpy.py").write_text("open('ran', 'w')\ndef load(path): pass\n")
+    for k, model in enumerate([f"{tmp_path}/x", "../x", "x", "", "gru", 3, None]):
+        held = {"settings": json.dumps({"model": model, "vocab": "ab"}), "model": str(model)}
+        for held in held, {"settings": held["settings"]}:
+            np.savez(tmp_path / "a.npz", **held)
+            said = parts(tmp_path, "a.npz", network / "text.txt", status=2)[1]
+            assert "a.npz is not a usable checkpoint: " in said
+    np.savez_compressed(tmp_path / "a.npz", settings="x" * 10**8)
+    done = parts(tmp_path, "a.npz", network / "text.txt", status=2, preexec_fn=limit_memory)
+    assert "another program" in done[1] and not (tmp_path / "ran").exists()
+
+
+def limit_memory():
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (3 * 10**8, 3 * 10**8))
+
+
+@posix
+def test_parts_of_a_pipe_and_into_one(network, tmp_path):
+    os.mkfifo(tmp_path / "pipe")                        # whoever opened it would wait for ever
+    with pytest.raises(load("tools/command.py").Failure, match="regular"):
+        load("tools/command.py").load_script(tmp_path / "pipe")
+    for files in ("pipe", network / "text.txt"), (network / "net.npz", "pipe"):
+        parts(tmp_path, *files, status=2, timeout=60)
+    command = shlex.join(map(str, [sys.executable, "-Werror", ROOT / "data" / "parts.py",
+                                   network / "net.npz", network / "text.txt"]))
+    for where, status, said in (("| true", 141, ""), ("> full", 2, "parts.py: cannot write .*\n")):
+        if not os.path.exists("/dev/full"):
+            continue
+        if not (tmp_path / "full").is_symlink():
+            (tmp_path / "full").symlink_to("/dev/full")
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{command} {where}"], cwd=tmp_path,
+                              capture_output=True, encoding="utf-8", timeout=60)
+        assert done.returncode == status and re.fullmatch(said, done.stderr), done
+
+
+@pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141),
+                                           (MemoryError(), 2)])
+def test_how_a_command_ends(error, status, capsys):
+    """A mistake in the code stays a traceback."""
+    module = load("tools/command.py")
+
+    def work(argv):
+        raise argv
+    assert module.run("a.py", work, error) == status
+    assert capsys.readouterr().err.count("\n") == (status == 2)
+    with pytest.raises(ValueError):
+        module.run("a.py", work, ValueError())
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    module, path = load("tools/command.py"), tmp_path / "a.png"
+    path.write_text("before")
+    (tmp_path / "link.png").symlink_to(path)
+    with pytest.raises(KeyError), module.whole_file(path) as name:
+        with open(name, "w") as file:
+            file.write("half")
+        raise KeyError
+    assert content(tmp_path) == {tmp_path / name: b"before" for name in ("a.png", "link.png")}
+    with module.whole_file(tmp_path / "link.png") as name:
+        with open(name, "w") as file:
+            file.write("after")
+    assert path.read_text() == "after" and (tmp_path / "link.png").is_symlink()
+    for wrong in tmp_path, tmp_path / "none" / "a.png":
+        with pytest.raises(module.Failure), module.whole_file(wrong):
+            pass

@@ -105,10 +105,17 @@ def test_each_text_arrives_once(name, fetch, server):
     ("ptb", "/simple-examples.tgz", tgz(PTB), "hash"),
     ("enwik8", "/enwik8.zip", zipped({"text8": TEXT}), "not the known text")])
 def test_what_is_wrong_leaves_all_as_it_was(name, path, body, word, fetch, server, tmp_path):
-    (tmp_path / f"{name}.txt").write_bytes(b"mine")
+    (tmp_path / "mine.txt").write_bytes(b"mine")
     server.answers[path] = body
     said, there = fetch(name, status=2)
-    assert word in said and there == {f"{name}.txt": b"mine"}
+    assert word in said and there == {"mine.txt": b"mine"}
+
+
+def test_an_edited_text_is_not_overwritten(fetch, server, tmp_path):
+    (tmp_path / "text8.txt").write_bytes(TEXT + b"my note")
+    said, there = fetch("text8", status=2)
+    assert "text8.txt is there" in said and there == {"text8.txt": TEXT + b"my note"}
+    assert server.asked == []
 
 
 def test_command_line_lists_the_texts():
