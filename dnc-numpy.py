@@ -718,8 +718,9 @@ def load(path):
             run.params, run.mem, run.state, run.best_params = (
                 {name: read(prefix + name, shape) for name, shape in group.items()}
                 for prefix, group in zip(PREFIXES, groups))
-        if (not all(0 <= x < 2**62 or x == math.inf for x in (*run.position, *counters.values()))
-                or run.position.shape != (B,) or len(set(run.vocab)) < len(run.vocab)
+        if (not all(x >= 0 and (x < 2**62 or isinstance(x, float)) for x in counters.values())
+                or run.position.shape != (B,) or run.position.min() < 0
+                or len(set(run.vocab)) < len(run.vocab)
                 or saved_settings(run) != saved or len(members) > 1 + sum(map(len, groups))):
             raise ValueError("its settings are not as they were saved")
         return run
