@@ -11,10 +11,8 @@ the median of the ratios of the turns that belong together: how many times as fa
 ms is the time of one of their iterations, from the text to the loss read back; kB is the message
 that it sums. PyTorch must first show the losses of the script; bench/race.py says how.
 """
-import argparse
 import contextlib
 import importlib.util
-import math
 import os
 import pathlib
 import re
@@ -25,10 +23,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "bench"))
-import race                                             # noqa: E402 (bench/ is no package)
+import kernel                                           # noqa: E402 (bench/ is no package)
+import race                                             # noqa: E402
 
-SIZES = {"rnn": ("64/128/25", "32/128/50", "64/256/50"),
-         "lstm": ("64/128/25", "32/128/50", "64/256/50"),
+SIZES = {"rnn": ("64/128/25", "64/256/25", "32/128/50", "64/256/50"),
+         "lstm": ("64/128/25", "64/256/25", "32/128/50", "64/256/50"),
          "dnc": ("16/128/25/16/16/2",)}
 MPIRUN = shutil.which("mpirun", path=os.path.dirname(sys.executable)) or shutil.which("mpirun")
 
@@ -48,7 +47,7 @@ class Script:
         done = subprocess.run([*self.command, "--check_interval=0", f"--timelimit={seconds}"],
                               env={**root, **os.environ}, capture_output=True, text=True)
         if done.returncode:
-            sys.exit(f"{' '.join(self.command)}\n{done.stderr}")
+            raise race.command.Failure(f"{' '.join(self.command)}: {done.stderr}")
         heading = re.search(r"(\S+) parameters, (\d+) streams, (\d+) steps", done.stdout)
         self.parameters, B, S = (int(number.replace(",", "")) for number in heading.groups())
         lines = re.findall(r"^0: (\S+) s, iter (\d+),", done.stdout, flags=re.M)
@@ -61,7 +60,7 @@ class Script:
 
 def measure(model, size, args):
     """All sides in turn: {side: [char/s of each turn]}, and the number of parameters."""
-    flags = ["--clip=0", *(f"--{flag}={value}" for flag, value in zip(race.FLAGS,
+    flags = ["--clip=0", "--dropout=0", *(f"--{flag}={value}" for flag, value in zip(race.FLAGS,
                                                                       size.split("/")))]
     alone = Script(model, 1, flags)
     sides = {"alone": alone, "workers": Script(model, args.workers, flags)}
@@ -95,24 +94,22 @@ def row(model, size, speeds, parameters):
     return f"| {' | '.join(cells)} |"
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def work(argv):
+    """The command line: measure, a row for each size."""
+    p = kernel.parser(__doc__)
     p.add_argument("--models", nargs="+", default=list(SIZES), choices=SIZES)
     p.add_argument("--sizes", nargs="+", metavar="SIZE", help="/".join(race.FLAGS))
-    p.add_argument("--workers", type=int, default=2, help="and threads of PyTorch (default 2)")
-    p.add_argument("--turns", type=int, default=7)
-    p.add_argument("--seconds", type=float, default=4.0, help="of one turn (default 4)")
-    args = p.parse_args()
-    rows = [(model, size) for model in args.models for size in args.sizes or SIZES[model]
-            if re.fullmatch(r"[1-9]\d*(/[1-9]\d*)+", size)
-            and size.count("/") == SIZES[model][0].count("/")
-            and int(size.partition("/")[0]) >= args.workers]
-    if len({size for _, size in rows}) < len(set(args.sizes or ["default"])):
-        p.error("--sizes: one is of none of these models, or has fewer streams than workers")
-    if not (args.turns > 0 and 0 < args.seconds < math.inf and 2 <= args.workers <= os.cpu_count()):
-        p.error("--turns and --seconds are above 0, --workers from 2 to the number of cores")
+    p.add_argument("--workers", type=race.command.number(int, 2, os.cpu_count() or 2), default=2,
+                   help="and threads of PyTorch (default 2)")
+    kernel.add_turns(p, 7, 4)
+    args = p.parse_args(argv)
+    rows = (kernel.rows(args.models, args.sizes) if args.sizes else
+            [(model, size) for model in args.models for size in SIZES[model]])
+    if any(int(size.partition("/")[0]) < args.workers for _, size in rows):
+        p.error("--sizes: a batch has fewer streams than there are workers")
     if not (MPIRUN and importlib.util.find_spec("mpi4py")):
-        sys.exit("this takes mpi4py and mpirun: pip install -r parallel/requirements.txt")
+        p.error("this takes mpi4py and mpirun: pip install -r parallel/requirements.txt")
+    kernel.choose(p, args)
     n = args.workers
     race.pin(n)
     print(f"| model | B/H/S (/N/W/R) | 1 process | {n} workers | × | PyTorch | × | ms | kB |",
@@ -122,4 +119,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    race.command.leave(race.command.run("parallel/bench.py", work))
