@@ -38,8 +38,8 @@ def sides(model, wanted):
 
 def race(model, size, names, turns, seconds, *flags):
     """All sides in turn, on one core: {side: [(char/s, peak MiB) of each turn]}."""
-    flags = ["--clip=0", *(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))),
-             *flags]                                    # the peers do not clip
+    flags = ["--clip=0", "--dropout=0",                 # the peers have neither
+             *(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))), *flags]
     pin(1)                                              # what is started from here on inherits it
     runners = {"numpy": Side("numpy", model, 1, flags)}
     try:
