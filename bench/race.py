@@ -38,8 +38,8 @@ def sides(model, wanted):
 
 def race(model, size, names, turns, seconds, *flags):
     """All sides in turn, on one core: {side: [(char/s, peak MiB) of each turn]}."""
-    flags = ["--clip=0", "--dropout=0",                 # the peers have neither
-             *(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))), *flags]
+    flags = ["--clip=0", *(f"--{flag}={value}" for flag, value in zip(FLAGS, size.split("/"))),
+             *flags]                                    # the peers do not clip
     pin(1)                                              # what is started from here on inherits it
     runners = {"numpy": Side("numpy", model, 1, flags)}
     try:
@@ -126,7 +126,7 @@ class Racer:
 
     def __init__(self, name, model, flags):
         self.script = command.load_model(model)
-        self.args, self.run, self.text = self.script.begin(flags)
+        self.args, self.run, self.text = self.script.begin(["--dropout=0", *flags])     # as the peers
         self.args.sizes = self.script.sizes(self.args)
         self.fresh = {key: p.copy() for key, p in self.run.params.items()}
         self.lr, self.peer, self.zero = self.args.lr, None, self.run.state
