@@ -126,7 +126,7 @@ class Racer:
 
     def __init__(self, name, model, flags):
         self.script = command.load_model(model)
-        self.args, self.run, self.text = self.script.begin(["--dropout=0", *flags])     # as the peers
+        self.args, self.run, self.text = self.script.begin(["--dropout=0", *flags])
         self.args.sizes = self.script.sizes(self.args)
         self.fresh = {key: p.copy() for key, p in self.run.params.items()}
         self.lr, self.peer, self.zero = self.args.lr, None, self.run.state
