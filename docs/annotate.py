@@ -66,14 +66,13 @@ def derivations(script, name, how, lines):
     """The HTML of the sections that derive a function, or links to them."""
     out = ""
     for title, text, derived in how:
-        here = [function for file, function in derived if file == script]
-        there = [file for file, function in derived if function == name
-                 and file in SCRIPTS[:SCRIPTS.index(script)]]
-        if here[:1] == [name]:
+        files = [file for file in (script, *SCRIPTS[:SCRIPTS.index(script)])
+                 if (file, name) in derived]
+        place = next((function for file, function in derived if file in files[:1]), None)
+        if (files[:1], place) == ([script], name):
             out += f"<h3>{title}</h3>\n{prose(text, lines)}"
-        elif name in here or there:
-            where = f"#{here[0]}" if name in here else f"{there[0][:-3]}.html#{name}"
-            out += f'<p>See <a href="{where}">{title}</a>.</p>\n'
+        elif place:
+            out += f'<p>See <a href="{files[0][:-3]}.html#{place}">{title}</a>.</p>\n'
     return out
 
 
