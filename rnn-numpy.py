@@ -204,8 +204,7 @@ def say(text, end="\n", file=None):
 def read_text(path, encoding):
     """The characters of a file. Newlines become \\n, but latin-1 takes bytes one to one."""
     try:
-        newline = "" if encoding == "latin-1" else None
-        with open(path, encoding=encoding, newline=newline) as file:
+        with open(path, encoding=encoding, newline="" if encoding == "latin-1" else None) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: name its encoding, as in "
@@ -601,7 +600,7 @@ def parse(argv):
     for title, flags in GROUPS.items():
         group = p.add_argument_group(title)
         for name, (kind, _, default, unit, meaning) in flags.items():
-            shown = f" (default {default})" if default not in (None, "", False) else ""
+            shown = f" (default {default})" if default else ""
             how = {"action": "store_true"} if kind is bool else {
                 "metavar": unit, "type": lambda text, name=name: checked(name, text)}
             group.add_argument("--" + name, help=meaning + shown, **how)
@@ -625,7 +624,7 @@ def settle(given, run):
         args.prime = read_text(args.prime[1:], args.encoding)
     args.path = args.data or STORY
     args.score = not run or args.iters != 0 or "data" in given          # is there a text?
-    if args.score and run and args.data and "data" not in given:
+    if args.score and args.data and "data" not in given:
         say(f"{args.load} has learnt from {args.data}")
         if not os.path.isfile(args.data):
             raise Failure(f"{args.data} is not a file: name the text with --data FILE")
@@ -643,7 +642,7 @@ def prepare(args, run):
         encode(value, vocab, name)
     ids = encode(characters, vocab, args.path)
     text = argparse.Namespace(ids=ids, vocab=vocab, digest=zlib.crc32(ids), begins=None)
-    text.known = run is not None and (text.digest, vocab) == (run.digest, run.vocab)
+    text.known = run and (text.digest, vocab) == (run.digest, run.vocab)
     heldout = run.heldout if text.known else min(round(0.05 * len(ids)), 100_000)
     text.heldout = heldout if args.val is None else round(args.val * len(ids))
     text.tail = len(ids) - text.heldout
@@ -677,11 +676,10 @@ def begin(argv):
     given = parse(argv)
     run = load(given["load"]) if "load" in given else None
     args = settle(given, run)
-    text = prepare(args, run)
-    shapes = {**param_shapes(len(text.vocab), *sizes(args)),
-              **state_shapes(args.batchsize, *sizes(args))}
-    if max(map(math.prod, shapes.values())) > 2**48:    # for which NumPy has a ValueError
-        raise MemoryError
+    text, B = prepare(args, run), args.batchsize
+    params, state = param_shapes(len(text.vocab), *sizes(args)), state_shapes(B, *sizes(args))
+    if max(map(math.prod, (*params.values(), *state.values()))) > 2**48:
+        raise MemoryError                               # NumPy has a ValueError for them
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
@@ -689,11 +687,10 @@ def begin(argv):
         say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC"
             if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
         run.params = run.best_params or run.params
-    elif args.iters != 0 and not args.continued:        # a best is of one held-out text
+    elif not args.continued:                            # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
-    if len(run.position) != args.batchsize:             # all streams jump, and start afresh
-        run.position = np.full(args.batchsize, len(text.ids))
-        run.state = zero_state(run, args.batchsize)
+    if len(run.position) != B:                          # all streams jump, and start afresh
+        run.position, run.state = np.full(B, len(text.ids)), zero_state(run, B)
     return args, run, text
 
 
