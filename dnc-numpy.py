@@ -822,7 +822,8 @@ def train_and_save(args, run, text):
             os.remove(path)
         elif run.iter > begun:
             if path and (error := save(run, args.save)):
-                say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                with contextlib.suppress(OSError):      # the second try comes, said or not
+                    say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
                 time.sleep(1)
                 if error := save(run, args.save):
                     raise Failure(error)
