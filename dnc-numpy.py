@@ -533,8 +533,7 @@ def say(text, end="\n", file=None):
 def read_text(path, encoding):
     """The characters of a file. Newlines become \\n, but latin-1 takes bytes one to one."""
     try:
-        newline = "" if encoding == "latin-1" else None
-        with open(path, encoding=encoding, newline=newline) as file:
+        with open(path, encoding=encoding, newline="" if encoding == "latin-1" else None) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: name its encoding, as in "
@@ -661,8 +660,7 @@ def saved_settings(run):
 
 
 def save(run, path):
-    """Write a checkpoint (.npz). Whatever happens, the file is a whole one, old or new. Returns
-    what went wrong, or nothing."""
+    """Replace a checkpoint (.npz) by a whole one, or leave it and return what went wrong."""
     groups = zip(PREFIXES, (run.params, run.mem, run.state, run.best_params))
     arrays = {prefix + name: value for prefix, group in groups for name, value in group.items()}
     if not all(np.isfinite(value).all() for value in arrays.values()):
@@ -761,31 +759,31 @@ def train(args, run, text):
     """Train until --iters, --timelimit or a signal ends it; report and check on the way."""
     start, before = time.perf_counter(), run.seconds    # those of a loaded run count, too
     last = math.inf if args.iters is None else run.iter + args.iters
-    bpcs, spent, printed, done = [], 0.0, start, False
+    bpcs, began, printed, done = [], start, start, False
     while not done:
-        began = time.perf_counter()
         bpcs.append(iterate(args, run, text))
         now = time.perf_counter()
-        spent, run.seconds = spent + now - began, before + now - start
-        wish, late = agree((stop.signal, now - start >= (args.timelimit or math.inf)))
+        run.seconds = before + now - start
+        wish, late = agree((stop.signal, now - start >= args.timelimit))
         stop.signal = stop.signal or wish               # one that has just come waits its turn
-        done = bool(wish or late or run.iter >= last)
+        done = wish or late or run.iter >= last
         early = run.iter in EARLY and run.iter < args.check_interval
         check = args.check_interval and not wish and (
             done or early or run.iter % args.check_interval == 0)
         if not (done or check or run.iter == 1 or run.iter % args.print_interval == 0
                 or now - printed >= 10):
             continue
-        bpc, speed = sum(bpcs) / len(bpcs), len(bpcs) * args.batchsize * args.seqlength / spent
+        count, spent, printed = len(bpcs), now - began, now
+        bpc, speed = sum(bpcs) / count, count * args.batchsize * args.seqlength / spent
         say(f"0: {run.seconds:.3f} s, iter {run.iter}, {bpc:.4f} BPC, {speed:.2f} char/s")
         if bpc > math.log2(len(run.vocab)) and run.iter > 100:
             say("a guess among all characters would be better: try a smaller --lr")
-        bpcs, spent, printed = [], 0.0, now
         heldout = report(args, run, text) if check else math.nan
         if heldout < run.best:                          # nan is not
             run.best, run.best_iter, run.best_params = heldout, run.iter, run.params
         log(args, run.iter, f"{run.seconds:.3f}\t{bpc:.4f}\t{heldout:.4f}\t{speed:.2f}")
-        run.seconds = before + time.perf_counter() - start
+        bpcs, began = [], time.perf_counter()           # a report is not training, but takes time
+        run.seconds = before + began - start
         if check and args.save and not done and (error := save(run, args.save)):
             say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)      # there will be a next check
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
@@ -793,8 +791,7 @@ def train(args, run, text):
 
 
 def claim(args, path):
-    """Create the file of --save, so that of runs that start at once one gets it; False if it is
-    there and this run continues it."""
+    """Create the file of --save, which only one of several runs can; False if it is continued."""
     same = args.load and os.path.exists(path) and os.path.samefile(path, args.load)
     if same and args.continued:
         return False
@@ -826,7 +823,8 @@ def train_and_save(args, run, text):
             os.remove(path)
         elif run.iter > begun:
             if path and (error := save(run, args.save)):
-                say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                with contextlib.suppress(OSError):      # the second try comes, said or not
+                    say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
                 time.sleep(1)
                 if error := save(run, args.save):
                     raise Failure(error)
@@ -872,14 +870,7 @@ STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", 
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]   # Windows lacks some, others lack the last
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
-
-
-def character(text):
-    """The type of --reset: one character, or one of \\n \\t \\r \\\\ spelt out."""
-    text = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}.get(text, text)
-    return text if len(text) == 1 else ""
-
-
+ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}      # for --reset
 GROUPS = {          # group: {flag: (type, smallest value or length, default, unit, meaning)}
     "model": {
         **FLAGS,
@@ -896,7 +887,7 @@ GROUPS = {          # group: {flag: (type, smallest value or length, default, un
         "data": (str, 1, None, "FILE", "text to learn (default: the story in data/)"),
         "encoding": (str, 1, "utf-8", "NAME", "of the text; latin-1 takes bytes as they are"),
         "val": (float, 0, None, "SHARE", "held out, at the end (default 0.05, at most 100,000)"),
-        "reset": (character, 1, None, "CHARACTER", "(or \\n \\t \\r \\\\) that begins an episode")},
+        "reset": (str, 1, None, "CHARACTER", "(or \\n \\t \\r \\\\) that begins an episode")},
     "reports": {
         "print_interval": (int, 1, 100, "N", "iterations between lines with bits per character"),
         "check_interval": (int, 0, 500, "N", "between checks: held-out BPC, sample, save; 0: none"),
@@ -913,16 +904,15 @@ SAVED = [*FIXED, *"lr dropout batchsize seqlength clip seed data encoding reset"
 
 
 def checked(name, value):
-    """The value of a flag, given or saved, if it is of its type and not too small."""
+    """The value of a flag, given or saved, if it is of its type and in its range."""
     kind, low, default, unit, _ = TABLE[name]
-    try:
-        result = value if value == default else kind(value)
-        size = len(result) if isinstance(result, str) else result or 0
-        limit = 1 if name == "dropout" else 2**62 if kind is int else math.inf
-        if value == default or low <= size < limit:     # nan is not
+    if value == default:
+        return value
+    above = {"dropout": 1, "reset": 2}.get(name, 2**62 if kind is int else math.inf)
+    with contextlib.suppress(ValueError):
+        result = kind(ESCAPES.get(value, value) if name == "reset" else value)
+        if low <= (len(result) if kind is str else result) < above:     # nan is not
             return result
-    except ValueError:
-        pass
     raise argparse.ArgumentTypeError(f"{value!r} is not a {unit} of at least {low}")
 
 
@@ -941,7 +931,7 @@ def parse(argv):
     for title, flags in GROUPS.items():
         group = p.add_argument_group(title)
         for name, (kind, _, default, unit, meaning) in flags.items():
-            shown = f" (default {default})" if default not in (None, "", False) else ""
+            shown = f" (default {default})" if default else ""
             how = {"action": "store_true"} if kind is bool else {
                 "metavar": unit, "type": lambda text, name=name: checked(name, text)}
             group.add_argument("--" + name, help=meaning + shown, **how)
@@ -950,8 +940,8 @@ def parse(argv):
 
 def settle(given, run):
     """All flags: as they are given, else as a loaded run has them, else the defaults."""
-    args = argparse.Namespace(**{name: row[2] for name, row in TABLE.items()})
-    vars(args).update({**(vars(run.settings) if run else {}), **given})
+    defaults, saved = {name: row[2] for name, row in TABLE.items()}, run and vars(run.settings)
+    args = argparse.Namespace(**{**defaults, **(saved or {}), **given})
     for name in FIXED if run else []:
         new, old = getattr(args, name), getattr(run.settings, name)
         if new != old and not (name == "locations" and args.iters == 0):
@@ -960,13 +950,12 @@ def settle(given, run):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
     if args.iters == 0 and args.save:
         raise Failure("--iters 0 trains nothing that --save could keep")
-    if args.iters is None:
-        args.timelimit = args.timelimit or 60
+    args.timelimit = args.timelimit or (60 if args.iters is None else math.inf)
     if args.prime[:1] == "@":
         args.prime = read_text(args.prime[1:], args.encoding)
     args.path = args.data or STORY
     args.score = not run or args.iters != 0 or "data" in given          # is there a text?
-    if args.score and run and args.data and "data" not in given:
+    if args.score and args.data and "data" not in given:
         say(f"{args.load} has learnt from {args.data}")
         if not os.path.isfile(args.data):
             raise Failure(f"{args.data} is not a file: name the text with --data FILE")
@@ -975,7 +964,7 @@ def settle(given, run):
 
 def prepare(args, run):
     """The text, ids and vocab. Behind tail all is held out; begins are the places behind reset
-    characters; known: whether it is what the run has learnt, and the same held out (continued)."""
+    characters; known: whether the run has learnt it, continued: and the same part is held out."""
     characters = read_text(args.path, args.encoding) if args.score else ""
     vocab = run.vocab if run else ""
     if args.iters != 0 or not run:                      # what is new is appended
@@ -984,11 +973,11 @@ def prepare(args, run):
         encode(value, vocab, name)
     ids = encode(characters, vocab, args.path)
     text = argparse.Namespace(ids=ids, vocab=vocab, digest=zlib.crc32(ids), begins=None)
-    text.known = run is not None and (text.digest, vocab) == (run.digest, run.vocab)
+    text.known = run and (text.digest, vocab) == (run.digest, run.vocab)
     heldout = run.heldout if text.known else min(round(0.05 * len(ids)), 100_000)
     text.heldout = heldout if args.val is None else round(args.val * len(ids))
     text.tail = len(ids) - text.heldout
-    text.continued = text.known and text.heldout == run.heldout
+    args.continued = text.known and text.heldout == run.heldout
     if args.reset:
         text.begins = np.append(0, np.flatnonzero(ids == vocab.index(args.reset)) + 1)
     if args.iters != 0 and text.tail <= args.seqlength or len(vocab) < 2:
@@ -1018,11 +1007,10 @@ def begin(argv):
     given = parse(argv)
     run = load(given["load"]) if "load" in given else None
     args = settle(given, run)
-    text = prepare(args, run)
-    shapes = {**param_shapes(len(text.vocab), *sizes(args)),
-              **state_shapes(args.batchsize, *sizes(args))}
-    if max(map(math.prod, shapes.values())) > 2**48:    # for which NumPy has a ValueError
-        raise MemoryError
+    text, B = prepare(args, run), args.batchsize
+    params, state = param_shapes(len(text.vocab), *sizes(args)), state_shapes(B, *sizes(args))
+    if max(map(math.prod, (*params.values(), *state.values()))) > 2**48:
+        raise MemoryError                               # NumPy has a ValueError for them
     if not run or args.iters != 0 and not text.known:
         run = new_run(args, text, run)
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
@@ -1030,12 +1018,10 @@ def begin(argv):
         say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC"
             if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
         run.params = run.best_params or run.params
-    elif args.iters != 0 and not text.continued:        # a best is of one held-out text
+    elif not args.continued:                            # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
-    if len(run.position) != args.batchsize:             # all streams jump, and start afresh
-        run.position = np.full(args.batchsize, len(text.ids))
-        run.state = zero_state(run, args.batchsize)
-    args.continued = text.continued
+    if len(run.position) != B:                          # all streams jump, and start afresh
+        run.position, run.state = np.full(B, len(text.ids)), zero_state(run, B)
     return args, run, text
 
 

@@ -183,6 +183,18 @@ def test_saves_that_fail(rnn, monkeypatch, step, failing, kept, status):
     assert names(rnn.folder) == ({"a.npz", "text.txt"} if kept else {"text.txt"})
 
 
+@posix
+def test_the_last_save_is_tried_twice_though_no_message_can_be_shown(rnn, monkeypatch):
+    fails, real = iter([False, True, False]), rnn.module.save
+    monkeypatch.setattr(
+        rnn.module, "save", lambda run, path: "locked" if next(fails) else real(run, path))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.chdir(rnn.folder)
+    with open("/dev/full", "w") as stderr, contextlib.redirect_stderr(stderr):
+        rnn.module.main([*rnn.small, *"--iters 3 --save a.npz".split()])
+    assert rnn.saved()["iter"] == 3
+
+
 def test_at_each_moment_of_saving_the_checkpoint_is_whole(rnn, saved):
     """What a kill would leave: after each instruction of save it is the old one or the new one."""
     module, before, seen = rnn.module, saved.read_bytes(), []
