@@ -204,7 +204,8 @@ def say(text, end="\n", file=None):
 def read_text(path, encoding):
     """The characters of a file. Newlines become \\n, but latin-1 takes bytes one to one."""
     try:
-        with open(path, encoding=encoding, newline="" if encoding == "latin-1" else None) as file:
+        newline = "" if encoding.lower() in ("latin-1", "latin1", "iso-8859-1") else None
+        with open(path, encoding=encoding, newline=newline) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
         raise Failure(f"{path} is not {encoding} at byte {e.start:,}: name its encoding, as in "
@@ -456,7 +457,7 @@ def train(args, run, text):
         bpcs, began = [], time.perf_counter()           # a report is not training, but takes time
         run.seconds = before + began - start
         if check and args.save and not done and (error := save(run, args.save)):
-            say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)      # there will be a next check
+            say(f"{PROGRAM}: {error}", file=sys.stderr)     # there will be a next check
     if heldout > run.best + 0.01:                       # a small text is memorized after a while
         say(f"the best held-out BPC was {run.best:.4f}, after iteration {run.best_iter}")
 
@@ -495,7 +496,7 @@ def train_and_save(args, run, text):
         elif run.iter > begun:
             if path and (error := save(run, args.save)):
                 with contextlib.suppress(OSError):      # the second try comes, said or not
-                    say(f"{MODEL}-numpy.py: {error}", file=sys.stderr)
+                    say(f"{PROGRAM}: {error}", file=sys.stderr)
                 time.sleep(1)
                 if error := save(run, args.save):
                     raise Failure(error)
@@ -540,6 +541,7 @@ def report(args, run, text):
 STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", "a cell"))),
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"]   # Windows lacks some, others lack the last
+PROGRAM = f"{MODEL}-numpy.py"                           # dnc-debug.py gives its own name
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
 ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}      # for --reset
 GROUPS = {          # group: {flag: (type, smallest value or length, default, unit, meaning)}
@@ -584,13 +586,14 @@ def checked(name, value):
         result = kind(ESCAPES.get(value, value) if name == "reset" else value)
         if low <= (len(result) if kind is str else result) < above:     # nan is not
             return result
-    raise argparse.ArgumentTypeError(f"{value!r} is not a {unit} of at least {low}")
+    limit = "of one character" if name == "reset" else f"of at least {low}, and below {above}"
+    raise argparse.ArgumentTypeError(f"{value!r} is not a {unit} {limit}")
 
 
 def parse(argv):
     """The flags that are given, by name."""
     p = argparse.ArgumentParser(
-        prog=f"{MODEL}-numpy.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+        prog=PROGRAM, allow_abbrev=False, argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(__doc__ or "").partition("\n")[0],
         epilog="\n".join(re.findall("    python .*", __doc__ or "")))
@@ -690,7 +693,8 @@ def begin(argv):
             if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
         run.params = run.best_params or run.params
     elif not args.continued:                            # a best is of one held-out text
-        vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_params={})
+        vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_iter=0,
+                         best_params={})
     if len(run.position) != B:                          # all streams jump, and start afresh
         run.position, run.state = np.full(B, len(text.ids)), zero_state(run, B)
     return args, run, text
@@ -705,7 +709,7 @@ def introduce(args, run, text):
     if size > text.tail and not args.dropout:
         say("more parameters than characters: it may memorize them, try --dropout 0.5")
     if args.load and not text.known:
-        say(f"another text than that of {args.load}: a new run, from its best weights")
+        say(f"another text than that of {args.load}: a new run, from its weights")
 
 
 def main(argv=None):
@@ -741,16 +745,17 @@ def main(argv=None):
         status = 2 if e.filename and not stop.trained else 1
         if isinstance(e, BrokenPipeError) or stop.signal:       # | head has seen enough
             message, status = "", 141
-    if message:
-        line = " ".join(f"{MODEL}-numpy.py: {message}".split())
-        with contextlib.suppress(OSError):
-            say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
-    for stream in sys.stdout, sys.stderr:
-        try:
-            if stream and not stream.closed:
-                stream.flush()
-        except OSError:                                 # what it could not write is lost
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    finally:                                            # of --help, too
+        if message:
+            line = " ".join(f"{PROGRAM}: {message}".split())
+            with contextlib.suppress(OSError, ValueError):
+                say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        for stream in sys.stdout, sys.stderr:
+            try:
+                if stream and not getattr(stream, "closed", False):
+                    stream.flush()
+            except OSError:                             # what it could not write is lost
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
 
