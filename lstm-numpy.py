@@ -796,15 +796,17 @@ def main(argv=None):
     except OSError as e:                                # of standard output; | head has seen enough
         closed = isinstance(e, BrokenPipeError) or stop.signal
         message, status = ("", 141) if closed else (f"cannot write the output: {e.strerror}", 1)
-    if message:
-        line = " ".join(f"{MODEL}-numpy.py: {message}".split())
-        with contextlib.suppress(OSError):
-            say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        try:
-            stream.flush()
-        except OSError:                                 # what it could not write is lost
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    finally:                                            # of --help, too
+        if message:
+            line = " ".join(f"{MODEL}-numpy.py: {message}".split())
+            with contextlib.suppress(OSError):
+                say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        for stream in sys.stdout, sys.stderr:
+            try:
+                if stream and not getattr(stream, "closed", False):
+                    stream.flush()
+            except OSError:                             # what it could not write is lost
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
 
