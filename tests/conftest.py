@@ -24,7 +24,8 @@ import pytest
 from loading import ROOT, load
 
 MODELS = ["rnn", "lstm", "dnc"]
-ENVIRONMENT = dict(os.environ)      # before a test imports a script, which sets BLAS threads
+# As it was before a test imports a script, which sets BLAS threads; a user's output is buffered
+ENVIRONMENT = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
 SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_interval 0".split()
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"    # what steers a terminal, but tab and newline

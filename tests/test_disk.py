@@ -8,6 +8,7 @@ import ctypes
 import itertools
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -84,6 +85,13 @@ def test_a_best_is_never_lost(rnn):
     assert names(rnn.folder) == {"text.txt", "other.txt", "a.npz", "a.best.npz"}
     rnn.train(f"--iters 2 --load a.npz {BEST} --val 0.2 --save b.npz")
     assert rnn.saved("b.npz")["best_iter"] == 52
+
+
+@pytest.mark.parametrize("last, said", [(2.009, False), (2.02, True)])
+def test_the_last_line_names_a_best_that_was_clearly_better(rnn, monkeypatch, last, said):
+    monkeypatch.setattr(rnn.module, "report", lambda *_, found=iter((2.0, last)): next(found))
+    out = rnn.train("--iters 4 --check_interval 2").stdout
+    assert ("best held-out BPC was 2.0000, after iteration 2" in out) == said
 
 
 @pytest.mark.parametrize("target", ["text.txt", "prime.txt", "a.npz", "link.npz", "./b.npz"])
@@ -251,6 +259,8 @@ def test_a_killed_run_leaves_its_last_check(rnn):
             time.sleep(0.001)
         process.kill()
         assert process.wait(60) == -9
+    for left in rnn.folder.glob("*.tmp"):                   # it was killed while it wrote
+        left.unlink()
     rnn.train("--iters 1 --load a.npz --save a.npz --val 0.05")
 
 
@@ -417,3 +427,15 @@ def test_output_and_saves_that_fail_together(rnn):
         assert process.wait(60) == 1
         lines = process.stderr.read().splitlines()
     assert len(lines) == 2 and all("cannot save" in line for line in lines)
+
+
+def test_a_signal_and_a_full_disk_at_once(rnn, monkeypatch):
+    """The signal gives the status."""
+    def fails(*args, file=None, **options):
+        if "iter 1," in args[0]:
+            signal.raise_signal(signal.SIGINT)
+            raise OSError(28, "No space left on device")
+        print(*args, file=file, **options)
+    monkeypatch.setattr(rnn.module, "print", fails, raising=False)
+    done = rnn.main([*rnn.small, *"--iters 9 --save a.npz".split()])
+    assert (done.returncode, done.stderr, rnn.loaded().iter) == (130, "", 1)

@@ -75,7 +75,6 @@ REFUSED = {         # flags, raw text ("": that of the tests), what the line nam
     "prime that is not in the text": ("--prime a#é", "", r"--prime.*\b2\b.*'#'.*'é'"),
     "a text without --data": ("mytext.txt", "", r"mytext\.txt"),
     "--hid": ("--hid 8", "", "--hid"),
-    "--nonesuch": ("--nonesuch", "", "--nonesuch"),
     "no checkpoint": ("--load nowhere.npz --iters 0", "", r"nowhere\.npz"),
     "a text as checkpoint": ("--load text.txt --iters 0", "", r"text\.txt"),
     "all held out of nothing": ("--val 1 --iters 0", "", "--val.*--load FILE --iters 0"),
@@ -225,19 +224,15 @@ HOSTILE = {
     "3 10^8 strings of no width": changed("by", declared((3 * 10**8,), descr="'<U0'")),
     "settings of 3 10^8 strings": changed("settings", declared((3 * 10**8,), descr="'<U0'")),
     "header of code": changed("by", declared((1,), descr="__import__('os').mkdir('executed')")),
-    "header of Python 2": changed("by", lambda by: declared(f"({len(by)}L, 1L)", by.tobytes())),
     "columns first": changed("Wxh", np.asfortranarray),
-    "no JSON": changed("settings", "{"),
     "deep JSON": changed("settings", "[" * 10**5),
     "a setting more": setting("more", 1),
     "other sizes": setting("hidden", 9),
     "size of 10^12": setting("hidden", 10**12),
-    "size that is a text": setting("hidden", "8"),
     "batch of 10^12": setting("batchsize", 10**12),
     "a stream more": setting("position", lambda position: [*position, 0]),
     "positions that are fractions": setting("position", lambda position: [1.5] * len(position)),
     "iteration of 4,300 digits": setting("iter", int("9" * 4300)),
-    "vocabulary as a list": setting("vocab", list),
     "vocabulary of numbers": setting("vocab", lambda vocab: [*range(len(vocab))]),
     "vocabulary with a double": setting("vocab", lambda vocab: vocab[1] + vocab[1:]),
     "vocabulary too small": setting("vocab", lambda vocab: vocab[1:]),
@@ -369,13 +364,16 @@ def test_a_step_that_overflows(script, saved):
     assert names(script.folder) == {"text.txt", "a.npz", "c.npz"}
 
 
-def test_sample_of_weights_that_overflow(rnn, saved):
-    p = rnn.saved()
-    rnn.edit(Why=np.full_like(p["Why"], 3e38), Wxh=np.ones_like(p["Wxh"]))
-    for temperature in (0, 1):
-        flags = f"--load a.npz --iters 0 --sample_length 9 --temperature {temperature}"
-        assert rnn.run(flags, status=2).stderr == (
+def test_sample_of_one_weight_that_overflows(rnn, saved):
+    """And temperature 0 takes the likeliest, however near the next one is."""
+    p, flags = rnn.saved(), "--load a.npz --iters 0 --sample_length 30 --temperature"
+    likely, V = np.arange(len(p["by"])) < 1, len(p["by"])
+    rnn.edit(Why=np.where(likely, 3e38, p["Why"].T).T.astype("f4"), Wxh=10 * np.ones_like(p["Wxh"]))
+    for temperature in 0, 1:
+        assert rnn.run(flags, temperature, status=2).stderr == (
             "rnn-numpy.py: the network's output is not finite\n")
+    rnn.edit(Why=0 * p["Why"], by=np.where(np.arange(V) == 3, 1, 0.999)[:, None].astype("f4"))
+    assert p["vocab"][3] * 30 in rnn.run(flags, 0).stdout
 
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
@@ -491,7 +489,8 @@ def test_output_that_nobody_reads(rnn, saved, shell, statuses, lines):
         pytest.skip("needs /dev/full")
     command = shlex.join([sys.executable, "-W", "error", str(rnn.path), *rnn.small])
     done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{command} {shell}"],
-                          cwd=rnn.folder, capture_output=True, encoding="utf-8", timeout=60)
+                          cwd=rnn.folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8",
+                          timeout=60)
     assert checked(done, None, statuses == [1]).returncode in statuses
     assert done.stdout.count("\n") == lines
     if "100000000 --print" in shell:
@@ -524,7 +523,7 @@ def test_control_c_ends_a_long_sample(rnn, saved):
     command = [sys.executable, rnn.path, *SAMPLED.split(), "100000000"]
     with subprocess.Popen(command, cwd=rnn.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=ENVIRONMENT) as process:
-        assert len(process.stdout.read(100)) == 100         # as it is drawn
+        assert sum(len(os.read(process.stdout.fileno(), 9999)) for _ in range(9)) < 5000
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130 and err == b"" and out.endswith(b"\n----\n")
