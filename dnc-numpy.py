@@ -29,7 +29,7 @@ Graves et al., "Hybrid computing using a neural network with dynamic external me
                 p = (1 - sum ww) p_ + ww                                    was written last
     read        wr = pi_1 L^T wr_ + pi_2 c + pi_3 L wr_,  r = M^T wr        read modes pi
 
-    python dnc-numpy.py                               train for a minute on the story in data/
+    python dnc-numpy.py                               train for 45 seconds on the story in data/
     python dnc-numpy.py --data my.txt --save my.npz   train on your text and keep the result
     python dnc-numpy.py --load my.npz --iters 0       write more
     python dnc-numpy.py --help                        every flag
@@ -746,8 +746,7 @@ def iterate(args, run, text):
     if not math.isfinite(health):
         raise Failure(f"loss, gradient or weights are not finite in iteration {run.iter + 1}: "
                       "try a smaller --lr or --init")
-    run.params, run.mem, run.state, run.position, run.iter = (
-        params, mem, state, position, run.iter + 1)
+    vars(run).update(params=params, mem=mem, state=state, position=position, iter=run.iter + 1)
     return nats / characters / math.log(2)
 
 
@@ -883,7 +882,7 @@ GROUPS = {          # group: {flag: (type, smallest value or length, default, un
         "seqlength": (int, 1, 25, "N", "steps in a window, S: how far back gradients flow"),
         "clip": (float, 0, 0.01, "X", "largest norm of the gradient, per character; 0: no limit"),
         "iters": (int, 0, None, "N", "iterations of this run; 0: only score and sample"),
-        "timelimit": (float, 1e-9, None, "SECONDS", "of this run (default 60; none with --iters)"),
+        "timelimit": (float, 1e-9, None, "SECONDS", "of this run (default 45; none with --iters)"),
         "seed": (int, 0, 1, "N", "of all random numbers: weights, places in the text, samples")},
     "text": {
         "data": (str, 1, None, "FILE", "text to learn (default: the story in data/)"),
@@ -953,7 +952,7 @@ def settle(given, run):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
     if args.iters == 0 and args.save:
         raise Failure("--iters 0 trains nothing that --save could keep")
-    args.timelimit = args.timelimit or (60 if args.iters is None else math.inf)
+    args.timelimit = args.timelimit or (45 if args.iters is None else math.inf)
     if args.prime[:1] == "@":
         args.prime = read_text(args.prime[1:], args.encoding)
     args.path = args.data or STORY
