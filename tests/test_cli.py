@@ -39,7 +39,7 @@ def test_help(script, level):
         "options", *(entry for title, flags in module.GROUPS.items() for entry in [
             title, *(f"{name} {row[3]}".strip() for name, row in flags.items())])]
     defaults = {name: row[2] for name, row in module.TABLE.items()}
-    defaults.update(data="the story", val=0.05, timelimit=60)
+    defaults.update(data="the story", val=0.05, timelimit=45)
     for _, name, _, meaning in found:
         stated, default = " ".join(meaning.split()), defaults.get(name)
         assert default in (None, "", False) or re.search(rf"\(default:? {default}\b", stated), name
@@ -104,11 +104,11 @@ def test_seconds_and_characters_per_second(rnn, clock):
 
 
 @pytest.mark.parametrize("flags, iterations", [
-    ("", 60), ("--iters 90", 90), ("--timelimit 30", 30), ("--timelimit 70", 70),
+    ("", 45), ("--iters 90", 90), ("--timelimit 30", 30), ("--timelimit 70", 70),
     ("--timelimit 30 --iters 9", 9), ("--timelimit 30 --iters 90", 30),
     ("--timelimit 101 --check_interval 1", 2)])             # to within one check
 def test_limits(rnn, clock, flags, iterations):
-    """60 seconds if nothing else is said; a loaded run has its limits for itself."""
+    """45 seconds if nothing else is said; a loaded run has its limits for itself."""
     for load, total in ([], iterations), (["--load", "a.npz"], 2 * iterations):
         assert progress(rnn.train(flags, "--save", "a.npz", *load).stdout)[-1][1] == total
 
@@ -300,7 +300,8 @@ def test_messages(rnn, flags):
 
 @pytest.mark.parametrize("flags, hints", [
     ("--iters 102 --lr 100 --print_interval 2", ["--lr"]),      # worse than a guess
-    ("--iters 100 --lr 100 --print_interval 2", []), ("--iters 110 --hidden 80 --dropout 0", ["memorize"]),
+    ("--iters 100 --lr 100 --print_interval 2", []),
+    ("--iters 110 --hidden 80 --dropout 0", ["memorize"]),
     ("--iters 1 --hidden 80 --dropout 0.5", [])])               # more weights than characters
 def test_hints(rnn, flags, hints):
     assert re.findall("memorize|--lr", rnn.train(flags).stdout) == hints
