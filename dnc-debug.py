@@ -20,30 +20,28 @@ changes. That is n, the numerical gradient, and there are two ways to it:
 Differences are rough, since two nearly equal numbers are subtracted. The complex step subtracts
 nothing, so h can be 1e-20; it needs a forward that takes complex numbers. Three checks:
 
-MECHANISMS, by the complex step: each function that returns arrays and, last, back, which turns
-their gradients into those of the function's array arguments. No list names them: forward runs, and
-what it calls is watched. Arguments are taken as they came, at fresh and at large weights, and made
-sharp: weightings near one-hot, gates at 0 and 1, equal usages, rows of 0. Of mechanisms that use
-each other the innermost wrong one is named. For each argument, max being over its entries,
+MECHANISMS, complex step: each function that returns arrays and, last, back, which turns gradients
+of these into those of its array arguments. forward runs, and what it calls is watched. Arguments
+are as they came, at fresh and at large weights, or invented: weightings near one-hot, gates at 0
+and 1, equal usages, rows of 0. Of wrong mechanisms that use each other, the innermost is named.
 
-    |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max |n|, |a|
+COMPLEX STEP: a small model, every entry of its parameters and of the incoming state. In its window
+streams start afresh, and dropout has a mask. The loss has random weights, and the state after the
+window is part of it, or what only later windows use would go unseen. Here and for mechanisms,
+|n - a| <= 1e-10 (|n| + |a|) + 1e-13 max |a| + what arguments changed by 1e-15 change.
 
-GRAD CHECK, by differences: the model that trains, some random entries of each parameter. The
-relative error |n - a| / (|n| + |a|) must be below 1e-4 at each valid entry. An entry is valid if
+GRAD CHECK, differences: the model that trains, some random entries of each parameter. The relative
+error |n - a| / (|n| + |a|) must be below 1e-4 at each valid entry. An entry is valid if
  - it stands out of rounding errors: 1e-4 (|n| + |a|) > 4 eps |loss| / delta;
  - the loss has no jump there. The DNC sorts memory locations by usage; if x + delta and x - delta
    sort them differently, n is wrong. So delta/2 and delta/4 must give n, too, or delta shrinks,
    from 1e-4 to 1e-7. Only numerical gradients are compared here: a wrong a cannot hide.
 
-COMPLEX STEP: a small model, every entry of its parameters and of the incoming state, by the first
-bound. In its window streams start afresh, and dropout has a mask. The loss has random weights, and
-the state after the window is part of it, or what only later windows use would go unseen.
-
-Exit status: 0 if all agree; 1 if not, the last line says where; 2 if nothing could be checked. (A
-high --lr can drive gates so near to 1 that 1 - gate has few digits. Then a right gradient fails.)
+Exit status: 0 if all agree; 1 if not, the last line says where; 2 if nothing could be checked.
 """
 import argparse
 import contextlib
+import copy
 import functools
 import inspect
 import math
@@ -64,7 +62,11 @@ ARTICLE = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", 
 DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4   # of differences: delta; the error allowed
 STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3         # of the complex step: h; the two terms of the bound
 SIZES = {"hidden": 5, "locations": 7, "width": 4, "heads": 3}       # of the small model: they
-B, S, V, CALLS = 2, 6, 8, 12                    # differ, so that what is transposed does not fit
+B, S, V, CALLS, TRAINED = 2, 6, 8, 10, 200      # differ, so that what is transposed does not fit
+NOTES = """
+n: numerical gradients, smallest and largest; min, max: of |n - a| / (|n| + |a|)
+a: gradients from backward, smallest and largest; mean: of |n - a| / (|n| + |a|)
+# checked/valid: entries checked, and those that stand out of rounding errors"""
 
 
 # Central differences ------------------------------------------------------------------------------
@@ -90,18 +92,21 @@ def numerical(f, loss, x, at, a):
     return n, False
 
 
-def grad_check(script, title, args, run, text):
+def grad_check(script, args, run, text):
     """Print the article's table for the run's next window. Returns the parameters that fail."""
     inputs, targets, state, _ = script.next_window(args, run, text)
     reset, mask, wrong = script.reset_id(run), script.dropout_mask(args, run), []
     params, state = ({name: value.astype(float) for name, value in group.items()}
                      for group in (run.params, state))
     loss, grads, _ = script.gradients(params, inputs, targets, state, reset, mask)
+    title = f"after {run.iter} iterations" if run.iter else "fresh weights"
     script.say(f"\n{title}, loss {loss:.3f}\n\nGRAD CHECK\n")
     if not math.isfinite(loss):
         raise script.Failure("the loss is not finite: try a smaller --init or --lr")
 
     def f():
+        if script.stop.signal:                      # Ctrl-C
+            raise InterruptedError
         y = script.forward(params, inputs, state, reset, mask)[0]
         return script.cross_entropy(y, targets)[0].sum()
     rng = np.random.default_rng([args.seed, 3, run.iter])
@@ -114,29 +119,35 @@ def grad_check(script, title, args, run, text):
         error = abs(n - a)[valid] / (abs(n) + abs(a))[valid]
         low, high, mean = (g(error) if error.size else math.nan for g in (np.min, np.max, np.mean))
         wrong += [] if (error < RULE).all() else [name]
-        say(script, f"{'WRONG ' * (name in wrong)}{name}: n = [{n.min():e}, {n.max():e}] "
-            f"min {low:e}, max {high:e}\n a = [{a.min():e}, {a.max():e}] mean {mean:e} # {n.size}/"
-            f"{error.size}{'' if error.size else ' (no entry stands out of rounding)'}")
+        script.say(f"{'WRONG ' * (name in wrong)}{name}: n = [{n.min():e}, {n.max():e}] min {low:e}"
+                   f", max {high:e}\n a = [{a.min():e}, {a.max():e}] mean {mean:e} # {n.size}/"
+                   f"{error.size}{'' if error.size else ' (no entry stands out of rounding)'}")
     return wrong
 
 
 # The complex step ---------------------------------------------------------------------------------
 
-def complex_step(script, function, names, values, rng):
-    """Compare the gradients of function(*values), which returns a list of arrays, and back, with
-    the complex step of the arrays' sum with random weights. Returns for each value the number of
+def complex_step(script, names, function, args, rng):
+    """Compare the gradients of function(*args), which returns arrays and back, with the complex
+    step of the arrays' sum with random weights. Returns for each array among args the number of
     entries, the largest gradient, the worst error, and the first mistake in words."""
-    results, back = function(*(x.copy() for x in values))
-    weights, found = [rng.standard_normal(y.shape) for y in results], []
-    grads, z = back(*(d.copy() for d in weights)), [x.astype(complex) for x in values]
-    _, back = function(*(x + 1e-15 * (1 + abs(x)) * rng.standard_normal(x.shape) for x in values))
-    rounded = back(*(d.copy() for d in weights))
+    def run(args):
+        *results, back = function(*(x.copy() if arrays(x) else x for x in args))
+        return arrays(results), back
 
     def f():
-        return sum((y * d).sum() for y, d in zip(function(*(x.copy() for x in z))[0], weights))
-    if len(grads) != len(values):
-        return [(0, 0, math.nan, f"back returns {len(grads)} gradients of {len(values)} arrays")]
-    for name, x, a, a_rounded in zip(names, z, grads, rounded):
+        if script.stop.signal:
+            raise InterruptedError
+        return sum((y * d).sum() for y, d in zip(run(z)[0], weights))
+    weights = [rng.standard_normal(y.shape) for y in run(args)[0]]
+    nearby = [x + 1e-15 * (1 + abs(x)) * rng.standard_normal(x.shape) if arrays(x) else x
+              for x in args]
+    z, found = [x.astype(complex) if arrays(x) else x for x in args], []
+    grads, grads_nearby = (arrays(run(x)[1](*map(np.copy, weights))) for x in (args, nearby))
+    blocks = [(name, x) for name, x in zip(names, z) if arrays(x)]
+    if len(grads) != len(blocks):
+        return [(0, 0, math.nan, f"back returns {len(grads)} gradients of {len(blocks)} arrays")]
+    for (name, x), a, a_nearby in zip(blocks, grads, grads_nearby):
         n, mistake = np.empty(x.shape), ""
         for at in np.ndindex(x.shape):
             value = x[at]
@@ -145,9 +156,9 @@ def complex_step(script, function, names, values, rng):
             x[at] = value
         if a.shape != n.shape:
             mistake = f"{name} has shape {a.shape}, should have {n.shape}"
-            a = a_rounded = np.full(n.shape, np.nan)
+            a = a_nearby = np.full(n.shape, np.nan)
         largest = np.maximum(abs(n), abs(a)).max()
-        scale = abs(n) + abs(a) + FLOOR * largest + abs(a - a_rounded).max() / BOUND
+        scale = abs(n) + abs(a) + FLOOR * largest + abs(a - a_nearby).max() / BOUND
         error = abs(n - a) / np.where(scale == 0, 1, scale)
         for at in np.argwhere(~(error <= BOUND))[:0 if mistake else 1].tolist():
             is_, should, q = a[*at], n[*at], quotient(f, x, tuple(at), 1e-6).real
@@ -162,8 +173,8 @@ def row(script, name, found):
     """Print what complex_step has found, in one line. Returns the first mistake."""
     entries, largest, errors, mistakes = zip(*found)
     mistake = next(filter(None, mistakes), "")
-    say(script, f"{'WRONG ' * bool(mistake)}{name + ':':16}{sum(entries):6} entries  max |a| "
-        f"{max(largest):.3e}  error {np.max(errors):.3e}{'  ' * bool(mistake)}{mistake}")
+    script.say(f"{'WRONG ' * bool(mistake)}{name + ':':16}{sum(entries):6} entries  max |a| "
+               f"{max(largest):.3e}  error {np.max(errors):.3e}{'  ' * bool(mistake)}{mistake}")
     return mistake
 
 
@@ -172,7 +183,8 @@ def check_window(script, title, run, rng):
     Returns the blocks that fail, and where alone they do."""
     inputs, targets = rng.integers(1, V, (S, B)), rng.integers(V, size=(S, B))
     inputs[2, 0] = inputs[4, 1] = 0                 # 0 is the character of --reset
-    mask = script.dropout_mask(changed(run.settings, seqlength=S, dropout=0.25), run)
+    args = argparse.Namespace(**vars(run.settings) | {"seqlength": S, "dropout": 0.25})
+    mask = script.dropout_mask(args, run)
 
     def function(*values, reset=0, mask=mask):
         params = dict(zip(run.params, values))
@@ -182,18 +194,18 @@ def check_window(script, title, run, rng):
 
         def back(dnats, *dafter):
             grads = script.backward(params, cache, dy * dnats[..., None], dict(zip(after, dafter)))
-            return [np.asarray(group.get(name)) for group, names in zip(grads, (params, state))
+            return [group.get(name, np.empty(0)) for group, names in zip(grads, (params, state))
                     for name in names]
-        return [nats, *after.values()], back
+        return nats, *after.values(), back
     names = [*run.params, *("state " + name for name in run.state)]
     values = [*run.params.values(), *run.state.values()]
     script.say(f"\n{title}\n\nCOMPLEX STEP\n")
-    found = complex_step(script, function, names, values, rng)
+    found = complex_step(script, names, function, values, rng)
     wrong = [name for name, result in zip(names, found) if row(script, name, [result])]
-    for where, off in ("where a stream starts afresh", {"reset": -1}), ("with dropout", {"mask": 1}):
+    for case, off in ("where streams start afresh", {"reset": -1}), ("with dropout", {"mask": 1}):
         if wrong and not any(mistake for *_, mistake in complex_step(
-                script, functools.partial(function, **off), names, values, rng)):
-            return wrong, f"only {where}: "
+                script, names, functools.partial(function, **off), values, rng)):
+            return wrong, f"only {case}: "
     return wrong, ""
 
 
@@ -207,8 +219,8 @@ def arrays(x):
 
 
 def watch(script, run):
-    """Call run() and watch the script's functions. Returns the result; {mechanism: {shapes of its
-    arguments: [arguments]}}, inner ones first; and {function: mechanisms that it uses}."""
+    """Call run() and watch the script's functions. Returns {(mechanism, shapes of its arguments):
+    [arguments]}, inner ones first, and {function: mechanisms that it uses}."""
     calls, uses, stack, before = {}, {}, [], dict(vars(script))
 
     def watched(name, function):
@@ -219,7 +231,7 @@ def watch(script, run):
             if isinstance(result, tuple) and callable(result[-1]):      # it is a mechanism
                 shapes = str([x.shape for x in arrays(args)])
                 kept = [x.astype(float) if arrays(x) else x for x in args]
-                calls.setdefault(name, {}).setdefault(shapes, []).append(kept)
+                calls.setdefault((name, shapes), []).append(kept)
                 for outer in stack:
                     uses.setdefault(outer, set()).add(name)
             return result
@@ -227,9 +239,10 @@ def watch(script, run):
     vars(script).update({name: watched(name, function) for name, function in before.items()
                          if isinstance(function, types.FunctionType)})
     try:
-        return run(), calls, uses
+        run()
     finally:
         vars(script).update(before)
+    return calls, uses
 
 
 def invented(seen, rng):
@@ -256,96 +269,79 @@ def check_mechanisms(script, calls, uses, rng):
     """Print the table. Returns the mistakes of wrong mechanisms that use no other wrong one."""
     script.say("\nMECHANISMS\n" if calls else "\nMECHANISMS: this script has none")
     wrong = {}
-    for name, shapes in calls.items():
+    for (name, _), examples in calls.items():
         found, mechanism = [], getattr(script, name)
-        parts_of_parts = any(map(uses.get, uses.get(name, ())))     # sharp ones lose digits there
-        for examples in shapes.values():
-            seen = [np.stack(values) for values in zip(*map(arrays, examples))]
-            for k in range(CALLS):
-                args = examples[k * len(examples) // CALLS]
-                places = [place for place, x in enumerate(args) if arrays(x)]
-
-                def function(*values):
-                    given = dict(zip(places, values))
-                    *results, back = mechanism(*(given.get(j, x) for j, x in enumerate(args)))
-                    return arrays(results), lambda *d: arrays(back(*d))
-                values = [invented(x, rng) for x in seen] if k % 2 and not parts_of_parts else arrays(args)
-                names = ["d" + [*inspect.signature(mechanism).parameters][j] for j in places]
-                found += complex_step(script, function, names, values, rng)
+        names = ["d" + parameter for parameter in inspect.signature(mechanism).parameters]
+        parts_of_parts = any(map(uses.get, uses.get(name, ())))     # extremes lose digits there
+        for k in range(CALLS):
+            args = examples[k * len(examples) // CALLS]
+            if k % 2 and not parts_of_parts:
+                args = [invented(np.stack(x), rng) if arrays(x[0]) else x[0] for x in zip(*examples)]
+            found += complex_step(script, names, mechanism, args, rng)
         if mistake := row(script, name, found):
-            wrong[name] = f"{name}: {mistake}"
+            wrong.setdefault(name, f"{name}: {mistake}")
     return [wrong[name] for name in wrong if not uses.get(name, set()) & wrong.keys()]
 
 
 # Check, train, check again ------------------------------------------------------------------------
 
-def changed(x, **changes):
-    """A copy of a namespace with changes."""
-    return argparse.Namespace(**{**vars(x), **changes})
-
-
-def say(script, line):
-    """Print the line of a table, or leave it if Ctrl-C has come."""
-    if script.stop.signal:
-        raise InterruptedError
-    script.say(line)
-
-
 def small_runs(script, args, text, rng):
-    """A model of which every entry can be checked: flags, fresh run and text (the numbers of the
-    characters modulo V); and with large random weights, and a state that they have led to."""
-    sizes = {name: SIZES.get(name, 3) for name, flag in script.FLAGS.items() if flag[0] is int}
-    args = changed(args, **sizes, batchsize=B, seqlength=min(S, args.seqlength), fp64=True)
-    text = changed(text, vocab="abcdefgh", ids=text.ids % V, begins=None)
-    run = script.new_run(args, text)
-    run.settings, run.position = changed(args, reset=None), np.full(B, len(text.ids))
-    run.state = script.zero_state(run, B)
-    large = changed(run, params={
-        name: rng.standard_normal(p.shape) for name, p in run.params.items()})
-    for params in 3 * [run.params] + 10 * [large.params]:
-        large.state = script.forward(params, rng.integers(V, size=(S, B)), large.state)[1]
-    return args, run, text, large
+    """Runs of a model of which every entry can be checked, by title, and what watch sees in them.
+    They learn the numbers of the text's characters modulo V."""
+    small = {name: SIZES.get(name, 3) for name, flag in script.FLAGS.items() if flag[0] is int}
+    small |= {"batchsize": B, "seqlength": min(S, args.seqlength), "fp64": True, "reset": None}
+    args = argparse.Namespace(**vars(args) | small)
+    text = argparse.Namespace(**vars(text) | {"vocab": "abcdefgh", "ids": text.ids % V,
+                                              "begins": None})
+    fresh = script.new_run(args, text)
+    fresh.settings, fresh.position = args, np.full(B, len(text.ids))
+    fresh.state = script.zero_state(fresh, B)
+    large, trained = copy.copy(fresh), copy.copy(fresh)
+    large.params = {name: rng.standard_normal(p.shape) for name, p in fresh.params.items()}
+
+    def run():
+        for params in 3 * [fresh.params] + 10 * [large.params]:
+            large.state = script.forward(params, rng.integers(V, size=(S, B)), large.state)[1]
+    calls, uses = watch(script, run)
+    while trained.iter < TRAINED:
+        script.iterate(args, trained, text)
+    return {"fresh weights": fresh, "large weights": large,
+            f"after {TRAINED} iterations": trained}, calls, uses
 
 
 def check_and_train(script, train_and_save, args, run, text):
-    """Check, train as the script does, with a check after each of its reports; the verdict."""
+    """Check; train as the script does, with a check after each of its reports; the verdict."""
     if args.iters is None and args.timelimit == math.inf:       # neither was given
         args.iters = args.check_interval
-    rng, report, begun = np.random.default_rng([args.seed, 5]), script.report, run.iter
-    (small_args, small, small_text, large), calls, uses = watch(
-        script, lambda: small_runs(script, args, text, rng))
+    rng, report = np.random.default_rng([args.seed, 5]), script.report
+    runs, calls, uses = small_runs(script, args, text, rng)
+    mistakes, wrong, only = check_mechanisms(script, calls, uses, rng), [], ""
 
-    def check(mistakes, **more):
-        title = f"after {run.iter} iterations" if run.iter else "fresh weights"
-        wrong, only = [], ""
-        with contextlib.suppress(*[ValueError] * len(mistakes)):        # shapes that do not fit
-            wrong += grad_check(script, title, args, run, text)
-            for when, small_run in {title: small, **more}.items():
-                fails, only = check_window(script, when.replace("_", " "), small_run, rng)
-                wrong += fails
-        if wrong or mistakes:
-            mistakes += [only + ", ".join(dict.fromkeys(wrong))]
+    def verdict():
+        if mistakes or wrong:
+            mistakes.append(only + ", ".join(dict.fromkeys(wrong)))
             script.say("\nGRADIENTS THAT DO NOT AGREE: " + "; ".join(mistakes))
             script.stop.trained = True              # status 1, not 2
             raise script.Failure("")
         script.say("")
 
-    def report_and_check(args, run, text):
-        heldout = report(args, run, text)
-        while small.iter < run.iter - begun:
-            script.iterate(small_args, small, small_text)
-        check([])
+    def report_and_check(*run):
+        heldout = report(*run)
+        wrong.extend(grad_check(script, *run))
+        verdict()
         return heldout
-    mistakes = check_mechanisms(script, calls, uses, rng)
-    script.say("\nn: numerical gradients, smallest and largest; min, max: of |n - a| / (|n| + |a|)\n"
-               "a: gradients from backward, smallest and largest; mean: of |n - a| / (|n| + |a|)\n"
-               "# checked/valid: entries checked, and those that stand out of rounding errors")
-    check(mistakes, large_weights=large)
+    with contextlib.suppress(*[ValueError] * len(mistakes)):        # shapes that do not fit
+        for title, small in runs.items():
+            fails, only = check_window(script, title, small, rng)
+            wrong += fails
+        script.say(NOTES)
+        wrong += grad_check(script, args, run, text)
+    verdict()
     script.report, script.EARLY = report_and_check, ()
     train_and_save(args, run, text)
     if not script.stop.signal:
-        script.say(f"all gradients agree: {len(calls)} mechanisms, {len(run.params)} parameters "
-                   f"and the incoming state ({', '.join(run.state)})")
+        script.say(f"all gradients agree: {len({name for name, _ in calls})} mechanisms, "
+                   f"{len(run.params)} parameters and the incoming state ({', '.join(run.state)})")
 
 
 # The command line ---------------------------------------------------------------------------------
