@@ -533,7 +533,7 @@ def saved(args, run):
         save(run, args.save)
         return True
     except Failure as e:
-        say(f"{MODEL}-numpy.py: {e}", file=sys.stderr)
+        say(f"{PROGRAM}: {e}", file=sys.stderr)
         return False
 
 
@@ -577,6 +577,7 @@ STORY = os.path.join(os.path.dirname(os.path.realpath(globals().get("__file__", 
                      "data", "gull-rock.txt")           # in a notebook's cell there is no __file__
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
            if hasattr(signal, name)]
+PROGRAM = f"{MODEL}-numpy.py"           # as messages name it; dnc-debug.py has its own name
 stop = argparse.Namespace(signal=0, trained=False)      # the signal that came; training has begun
 
 
@@ -635,7 +636,7 @@ def checked(name, value):
 def parse(argv):
     """The flags that are given, by name."""
     p = argparse.ArgumentParser(
-        prog=f"{MODEL}-numpy.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+        prog=PROGRAM, allow_abbrev=False, argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(__doc__ or "").partition("\n")[0],
         epilog="\n".join(re.findall("    python .*", __doc__ or "")))
@@ -785,7 +786,7 @@ def main(argv=None):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # what is left of it is lost
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if message:
-        line = " ".join(f"{MODEL}-numpy.py: {message}".split())
+        line = " ".join(f"{PROGRAM}: {message}".split())
         say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
     return 128 + stop.signal if stop.signal and status in (0, 141) else status
 
