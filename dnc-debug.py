@@ -31,17 +31,15 @@ window is part of it, or what only later windows use would go unseen. Here and f
 |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max |a| + what arguments changed by 1e-15 change.
 
 GRAD CHECK, differences: the model that trains, some random entries of each parameter. The relative
-error |n - a| / (|n| + |a|) must be below 1e-4 at each valid entry. An entry is valid if
- - it stands out of rounding errors: 1e-4 (|n| + |a|) > 4 eps |loss| / delta;
- - the loss has no jump there. The DNC sorts memory locations by usage; if x + delta and x - delta
-   sort them differently, n is wrong. So delta/2 and delta/4 must give n, too, or delta shrinks,
-   from 1e-4 to 1e-7. Only numerical gradients are compared here: a wrong a cannot hide.
+error |n - a| / (|n| + |a|) must be below 1e-4 at each valid entry: one that stands out of rounding,
+1e-4 (|n| + |a|) > 4 eps |loss| / delta, and where the loss has no jump. (The DNC sorts locations by
+usage; if x + delta and x - delta sort them differently, n is wrong. So delta/2 and delta/4 must
+give n, too, or delta shrinks. Only numerical gradients are compared here: a wrong a cannot hide.)
 
 Exit status: 0 if all agree; 1 if not, the last line says where; 2 if nothing could be checked.
 """
 import argparse
 import contextlib
-import copy
 import functools
 import inspect
 import math
@@ -62,7 +60,7 @@ ARTICLE = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", 
 DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4   # of differences: delta; the error allowed
 STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3         # of the complex step: h; the two terms of the bound
 SIZES = {"hidden": 5, "locations": 7, "width": 4, "heads": 3}       # of the small model: they
-B, S, V, CALLS, TRAINED = 2, 6, 8, 10, 200      # differ, so that what is transposed does not fit
+B, S, V, CALLS = 2, 6, 8, 10                    # differ, so that what is transposed does not fit
 NOTES = """
 n: numerical gradients, smallest and largest; min, max: of |n - a| / (|n| + |a|)
 a: gradients from backward, smallest and largest; mean: of |n - a| / (|n| + |a|)
@@ -178,28 +176,25 @@ def row(script, name, found):
     return mistake
 
 
-def check_window(script, title, run, rng):
-    """Print the table of a window of a small run, as one function of its parameters and state.
-    Returns the blocks that fail, and where alone they do."""
+def check_window(script, title, window, mask, rng):
+    """Print the table of a window, as one function of parameters and state. Returns the blocks that
+    fail, and what all of these need to fail."""
+    params, state = window
     inputs, targets = rng.integers(1, V, (S, B)), rng.integers(V, size=(S, B))
     inputs[2, 0] = inputs[4, 1] = 0                 # 0 is the character of --reset
-    args = argparse.Namespace(**vars(run.settings) | {"seqlength": S, "dropout": 0.25})
-    mask = script.dropout_mask(args, run)
 
     def function(*values, reset=0, mask=mask):
-        params = dict(zip(run.params, values))
-        state = dict(zip(run.state, values[len(params):]))
-        y, after, cache = script.forward(params, inputs, state, reset, mask)
+        x, before = dict(zip(params, values)), dict(zip(state, values[len(params):]))
+        y, after, cache = script.forward(x, inputs, before, reset, mask)
         nats, dy = script.cross_entropy(y, targets)
 
         def back(dnats, *dafter):
-            grads = script.backward(params, cache, dy * dnats[..., None], dict(zip(after, dafter)))
-            return [group.get(name, np.empty(0)) for group, names in zip(grads, (params, state))
-                    for name in names]
+            grads = script.backward(x, cache, dy * dnats[..., None], dict(zip(after, dafter)))
+            return [d.get(name, np.empty(0)) for d, group in zip(grads, window) for name in group]
         return nats, *after.values(), back
-    names = [*run.params, *("state " + name for name in run.state)]
-    values = [*run.params.values(), *run.state.values()]
     script.say(f"\n{title}\n\nCOMPLEX STEP\n")
+    names = [*params, *("state " + name for name in state)]
+    values = [*params.values(), *state.values()]
     found = complex_step(script, names, function, values, rng)
     wrong = [name for name, result in zip(names, found) if row(script, name, [result])]
     for case, off in ("where streams start afresh", {"reset": -1}), ("with dropout", {"mask": 1}):
@@ -218,9 +213,10 @@ def arrays(x):
     return [x] if isinstance(x, np.ndarray) and x.dtype.kind in "fc" else []
 
 
-def watch(script, run):
-    """Call run() and watch the script's functions. Returns {(mechanism, shapes of its arguments):
-    [arguments]}, inner ones first, and {function: mechanisms that it uses}."""
+@contextlib.contextmanager
+def watching(script):
+    """Watch the script's functions. Yields {(mechanism, shapes of its arguments): [arguments]},
+    inner ones first, and {function: mechanisms that it uses}; both grow."""
     calls, uses, stack, before = {}, {}, [], dict(vars(script))
 
     def watched(name, function):
@@ -239,10 +235,9 @@ def watch(script, run):
     vars(script).update({name: watched(name, function) for name, function in before.items()
                          if isinstance(function, types.FunctionType)})
     try:
-        run()
+        yield calls, uses
     finally:
         vars(script).update(before)
-    return calls, uses
 
 
 def invented(seen, rng):
@@ -276,37 +271,27 @@ def check_mechanisms(script, calls, uses, rng):
         for k in range(CALLS):
             args = examples[k * len(examples) // CALLS]
             if k % 2 and not parts_of_parts:
-                args = [invented(np.stack(x), rng) if arrays(x[0]) else x[0] for x in zip(*examples)]
+                args = [invented(np.stack(x), rng) if arrays(x) else x[0] for x in zip(*examples)]
             found += complex_step(script, names, mechanism, args, rng)
         if mistake := row(script, name, found):
             wrong.setdefault(name, f"{name}: {mistake}")
     return [wrong[name] for name in wrong if not uses.get(name, set()) & wrong.keys()]
 
 
-# Check, train, check again ------------------------------------------------------------------------
-
-def small_runs(script, args, text, rng):
-    """Runs of a model of which every entry can be checked, by title, and what watch sees in them.
-    They learn the numbers of the text's characters modulo V."""
-    small = {name: SIZES.get(name, 3) for name, flag in script.FLAGS.items() if flag[0] is int}
-    small |= {"batchsize": B, "seqlength": min(S, args.seqlength), "fp64": True, "reset": None}
-    args = argparse.Namespace(**vars(args) | small)
-    text = argparse.Namespace(**vars(text) | {"vocab": "abcdefgh", "ids": text.ids % V,
-                                              "begins": None})
-    fresh = script.new_run(args, text)
-    fresh.settings, fresh.position = args, np.full(B, len(text.ids))
-    fresh.state = script.zero_state(fresh, B)
-    large, trained = copy.copy(fresh), copy.copy(fresh)
-    large.params = {name: rng.standard_normal(p.shape) for name, p in fresh.params.items()}
-
-    def run():
-        for params in 3 * [fresh.params] + 10 * [large.params]:
-            large.state = script.forward(params, rng.integers(V, size=(S, B)), large.state)[1]
-    calls, uses = watch(script, run)
-    while trained.iter < TRAINED:
-        script.iterate(args, trained, text)
-    return {"fresh weights": fresh, "large weights": large,
-            f"after {TRAINED} iterations": trained}, calls, uses
+def small_windows(script, args, rng):
+    """Parameters, state and dropout's mask of windows of a model of which every entry can be
+    checked, by title; and what watch sees in them."""
+    sizes = {name: SIZES.get(name, 3) for name, flag in script.FLAGS.items() if flag[0] is int}
+    args = argparse.Namespace(**vars(args) | sizes | {
+        "batchsize": B, "seqlength": S, "fp64": True, "dropout": 0.25})
+    fresh, shapes = script.init_params(rng, V, args), script.state_shapes(B, *script.sizes(args))
+    large = {name: rng.standard_normal(p.shape) for name, p in fresh.items()}
+    zero = state = {name: np.zeros(shape) for name, shape in shapes.items()}
+    mask = script.dropout_mask(args, argparse.Namespace(iter=0, params=fresh))
+    with watching(script) as (calls, uses):
+        for params in 3 * [fresh] + 10 * [large]:
+            state = script.forward(params, rng.integers(V, size=(S, B)), state)[1]
+    return {"fresh weights": (fresh, zero), "large weights": (large, state)}, mask, calls, uses
 
 
 def check_and_train(script, train_and_save, args, run, text):
@@ -314,12 +299,13 @@ def check_and_train(script, train_and_save, args, run, text):
     if args.iters is None and args.timelimit == math.inf:       # neither was given
         args.iters = args.check_interval
     rng, report = np.random.default_rng([args.seed, 5]), script.report
-    runs, calls, uses = small_runs(script, args, text, rng)
-    mistakes, wrong, only = check_mechanisms(script, calls, uses, rng), [], ""
+    windows, mask, calls, uses = small_windows(script, args, rng)
+    mistakes, wrong, needs = check_mechanisms(script, calls, uses, rng), [], set()
 
     def verdict():
         if mistakes or wrong:
-            mistakes.append(only + ", ".join(dict.fromkeys(wrong)))
+            case = needs.pop() if len(needs) == 1 else ""
+            mistakes.append(case + ", ".join(dict.fromkeys(wrong)))
             script.say("\nGRADIENTS THAT DO NOT AGREE: " + "; ".join(mistakes))
             script.stop.trained = True              # status 1, not 2
             raise script.Failure("")
@@ -331,9 +317,10 @@ def check_and_train(script, train_and_save, args, run, text):
         verdict()
         return heldout
     with contextlib.suppress(*[ValueError] * len(mistakes)):        # shapes that do not fit
-        for title, small in runs.items():
-            fails, only = check_window(script, title, small, rng)
+        for title, window in windows.items():
+            fails, case = check_window(script, title, window, mask, rng)
             wrong += fails
+            needs |= {case} if fails else set()
         script.say(NOTES)
         wrong += grad_check(script, args, run, text)
     verdict()
@@ -343,8 +330,6 @@ def check_and_train(script, train_and_save, args, run, text):
         script.say(f"all gradients agree: {len({name for name, _ in calls})} mechanisms, "
                    f"{len(run.params)} parameters and the incoming state ({', '.join(run.state)})")
 
-
-# The command line ---------------------------------------------------------------------------------
 
 def load(path):
     """The script at path as a module, with this file's flags, and with checks around training."""
@@ -374,20 +359,21 @@ def main(argv=None):
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--script", nargs="?")       # the other flags depend on the script
     path = first.parse_known_args(argv)[0].script or os.path.join(FOLDER, "dnc-numpy.py")
-    run = None
+    script = None
     try:
-        run = load(path).main
+        script = load(path)
         with warnings.catch_warnings():             # "drops the imaginary part" is an error
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            return run(argv)
+            return script.main(argv)
     except (Exception, SystemExit) as e:            # whatever a script may do
-        if run and isinstance(e, SystemExit):       # --help
+        if script and isinstance(e, SystemExit):    # --help
             raise
-        where = [f" ({frame.name}, line {frame.lineno})"
-                 for frame in traceback.extract_tb(e.__traceback__) if frame.filename == path]
-        line = f"dnc-debug.py: cannot {'check' if run else 'load'} {path}: {type(e).__name__}: "
-        line += (getattr(e, "strerror", None) or str(e)) + "".join(where[-1:])
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+        line = f"cannot {'check' if script else 'load'} {path}: {type(e).__name__}: "
+        line += getattr(e, "strerror", None) or str(e)
+        line += "".join([f" ({frame.name}, line {frame.lineno})" for frame in
+                         traceback.extract_tb(e.__traceback__) if frame.filename == path][-1:])
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        print(f"dnc-debug.py: {line}", file=sys.stderr)
         return 2
 
 
