@@ -12,7 +12,7 @@
 
 It loads the script, so what is checked is what trains. backward gives a, the gradient of the loss
 with respect to a number x. forward alone gives it, too: change x a little and see how the loss
-changes. That is n, the numerical gradient, and there are two ways to it:
+changes. That is n, the numerical gradient, got in two ways:
 
     central differences   n = (loss(x + delta) - loss(x - delta)) / (2 delta)
     the complex step      n = Im loss(x + ih) / h,  as loss(x + ih) = loss(x) + ih loss'(x) + O(h^2)
@@ -26,7 +26,7 @@ are as they came, at fresh and at large weights, or invented: weightings near on
 and 1, equal usages, rows of 0. Of wrong mechanisms that use each other, the innermost is named.
 
 COMPLEX STEP: a small model, every entry of its parameters and of the incoming state. In its window
-streams start afresh, and dropout has a mask. The loss has random weights, and the state after the
+a stream starts afresh, and dropout has a mask. The loss has random weights, and the state after the
 window is part of it, or what only later windows use would go unseen. Here and for mechanisms,
 |n - a| <= 1e-10 (|n| + |a|) + 1e-13 max |a| + what arguments changed by 1e-15 change.
 
@@ -66,8 +66,6 @@ n: numerical gradients, smallest and largest; min, max: of |n - a| / (|n| + |a|)
 a: gradients from backward, smallest and largest; mean: of |n - a| / (|n| + |a|)
 # checked/valid: entries checked, and those that stand out of rounding errors"""
 
-
-# Central differences ------------------------------------------------------------------------------
 
 def quotient(f, x, at, delta):
     """The central difference of f() by x[at]."""
@@ -123,9 +121,7 @@ def grad_check(script, args, run, text):
     return wrong
 
 
-# The complex step ---------------------------------------------------------------------------------
-
-def complex_step(script, names, function, args, rng, only=None):
+def complex_step(script, names, function, args, rng):
     """Compare the gradients of function(*args), which returns arrays and back, with the complex
     step of the arrays' sum with random weights. Returns for each array among args the number of
     entries, the largest gradient, the worst error, and the first mistake in words."""
@@ -146,8 +142,6 @@ def complex_step(script, names, function, args, rng, only=None):
     if len(grads) != len(blocks):
         return [(0, 0, math.nan, f"back returns {len(grads)} gradients of {len(blocks)} arrays")]
     for (name, x), a, a_nearby in zip(blocks, grads, grads_nearby):
-        if only and name not in only:
-            continue
         n, mistake = np.empty(x.shape), ""
         for at in np.ndindex(x.shape):
             value = x[at]
@@ -160,11 +154,12 @@ def complex_step(script, names, function, args, rng, only=None):
         largest = np.maximum(abs(n), abs(a)).max()
         scale = abs(n) + abs(a) + FLOOR * largest + abs(a - a_nearby).max() / BOUND
         error = abs(n - a) / np.where(scale == 0, 1, scale)
-        for at in np.argwhere(~(error <= BOUND))[:0 if mistake else 1].tolist():
-            q, q_too = (quotient(f, x, tuple(at), delta).real for delta in (1e-5, 1e-6))
-            if abs(q - q_too) <= RULE * abs(q) and not abs(q - n[*at]) <= 100 * RULE * abs(q):
-                raise script.Failure(f"forward loses the imaginary part of {name}{at}, as abs does")
-            mistake = f"{name}{at} is {a[*at]:.12g}, should be {n[*at]:.12g}"
+        for entry in np.argwhere(~(error <= BOUND))[:0 if mistake else 1].tolist():
+            at = tuple(entry)
+            q, q_too = (quotient(f, x, at, delta).real for delta in (1e-5, 1e-6))
+            if abs(q - q_too) <= RULE * abs(q) and not abs(q - n[at]) <= 100 * RULE * abs(q):
+                raise script.Failure(f"forward loses the imaginary part of {name}{entry}")
+            mistake = f"{name}{entry} is {a[at]:.12g}, should be {n[at]:.12g}"
         found.append((n.size, largest, error.max(), mistake))
     return found
 
@@ -178,36 +173,25 @@ def row(script, name, found):
     return mistake
 
 
-def check_window(script, title, window, mask, rng):
-    """Print the table of a window, as one function of parameters and state. Returns the blocks that
-    fail, and what all of these need to fail."""
-    params, state = window
+def check_window(script, title, params, state, reset, mask, rng):
+    """Print the table of a window, a function of parameters and state. Returns what is wrong."""
     inputs, targets = rng.integers(1, V, (S, B)), rng.integers(V, size=(S, B))
-    inputs[[1, 3], 0] = 0                           # before 0 a stream starts afresh
+    inputs[[1, 3], 0] = 0                           # if reset is 0, this stream starts afresh twice
 
-    def function(*values, reset=0, mask=mask):
+    def function(*values):
         x, before = dict(zip(params, values)), dict(zip(state, values[len(params):]))
         y, after, cache = script.forward(x, inputs, before, reset, mask)
         nats, dy = script.cross_entropy(y, targets)
 
         def back(dnats, *dafter):
             grads = script.backward(x, cache, dy * dnats[..., None], dict(zip(after, dafter)))
-            return [d.get(name, np.empty(0)) for d, group in zip(grads, window) for name in group]
+            return [d.get(k, np.empty(0)) for d, like in zip(grads, (params, state)) for k in like]
         return nats, *after.values(), back
     script.say(f"\n{title}\n\nCOMPLEX STEP\n")
     names = [*params, *("state " + name for name in state)]
-    values = [*params.values(), *state.values()]
-    found = complex_step(script, names, function, values, rng)
-    wrong = [name for name, result in zip(names, found) if row(script, name, [result])]
-    for case, off in ("where streams start afresh", {"reset": -1}), ("with dropout", {"mask": 1}):
-        function_off = functools.partial(function, **off)
-        if wrong and not any(mistake for *_, mistake in complex_step(
-                script, names, function_off, values, rng, only=wrong)):
-            return wrong, f"only {case}: "
-    return wrong, ""
+    found = complex_step(script, names, function, [*params.values(), *state.values()], rng)
+    return [name for name, result in zip(names, found) if row(script, name, [result])]
 
-
-# Mechanisms ---------------------------------------------------------------------------------------
 
 def arrays(x):
     """The arrays of real or complex numbers in x, which may be a nested tuple."""
@@ -228,8 +212,8 @@ def watching(script):
             result = function(*args, **kwargs)
             stack.pop()
             if isinstance(result, tuple) and callable(result[-1]):      # it is a mechanism
-                shapes = str([x.shape for x in arrays(args)])
                 kept = [x.astype(float) if arrays(x) else x for x in args]
+                shapes = tuple(x.shape for x in arrays(kept))
                 calls.setdefault((name, shapes), []).append(kept)
                 for outer in stack:
                     uses.setdefault(outer, set()).add(name)
@@ -282,8 +266,8 @@ def check_mechanisms(script, calls, uses, rng):
 
 
 def small_windows(script, args, rng):
-    """Parameters, state and dropout's mask of windows of a model of which every entry can be
-    checked, by title; and what watch sees in them."""
+    """What check_window takes, for windows of a model of which every entry can be checked: title,
+    parameters, state, reset and mask; and what watching sees in it."""
     sizes = {name: SIZES.get(name, 3) for name, flag in script.FLAGS.items() if flag[0] is int}
     args = argparse.Namespace(**vars(args) | sizes | {
         "batchsize": B, "seqlength": S, "fp64": True, "dropout": 0.25})
@@ -294,7 +278,8 @@ def small_windows(script, args, rng):
     with watching(script) as (calls, uses):
         for params in 3 * [fresh] + 5 * [large] + 5 * [{k: 3 * p for k, p in large.items()}]:
             state = script.forward(params, rng.integers(V, size=(S, B)), state)[1]
-    return {"fresh weights": (fresh, zero), "large weights": (large, state)}, mask, calls, uses
+    return [("fresh weights", fresh, zero, 0, mask), ("large weights", large, state, 0, mask),
+            ("large weights, no resets, no dropout", large, state, -1, 1)], calls, uses
 
 
 def check_and_train(script, train_and_save, args, run, text):
@@ -302,12 +287,11 @@ def check_and_train(script, train_and_save, args, run, text):
     if args.iters is None and args.timelimit == math.inf:       # neither was given
         args.iters = args.check_interval
     rng, report = np.random.default_rng([args.seed, 5]), script.report
-    windows, mask, calls, uses = small_windows(script, args, rng)
-    mistakes, wrong, needs = check_mechanisms(script, calls, uses, rng), [], set()
+    windows, calls, uses = small_windows(script, args, rng)
+    mistakes, wrong, case = check_mechanisms(script, calls, uses, rng), [], ""
 
     def verdict():
         if mistakes or wrong:
-            case = needs.pop() if len(needs) == 1 else ""
             blocks = [case + ", ".join(dict.fromkeys(wrong))] if wrong else []
             script.say("\nGRADIENTS THAT DO NOT AGREE: " + "; ".join(mistakes + blocks))
             script.stop.trained = True              # status 1, not 2
@@ -320,10 +304,10 @@ def check_and_train(script, train_and_save, args, run, text):
         verdict()
         return heldout
     with contextlib.suppress(*[ValueError] * len(mistakes)):        # shapes that do not fit
-        for title, window in windows.items():
-            fails, case = check_window(script, title, window, mask, rng)
+        for window in windows:
+            fails = check_window(script, *window, rng)
             wrong += fails
-            needs |= {case} if fails else set()
+        case = "only with resets or dropout: " if wrong and not fails else ""
         script.say(NOTES)
         wrong += grad_check(script, args, run, text)
     verdict()

@@ -48,9 +48,10 @@ BLOCK = (rf"(\w+): n = \[{N}, {N}\] min {E}, max {E}\n a = \[{N}, {N}\] mean {E}
          r"( \(no entry stands out of rounding\))?\n")
 ROW = r"((?:state )?\w+): +(\d+) entries  max \|a\| (\d\.\d{3}e...)  error (\d\.\d{3}e...)\n"
 CHECK = rf"\n(fresh weights|after \d+ iterations), loss \d+\.\d{{3}}\n\nGRAD CHECK\n\n({BLOCK})+\n"
+ROWS = rf"\n\nCOMPLEX STEP\n\n({ROW})+"
 OUTPUT = (rf"\w+: .* held out\n(more parameters .*\n)?\nMECHANISMS(\n\n({ROW})+|: this script has "
-          rf"none\n)\nfresh weights\n\nCOMPLEX STEP\n\n({ROW})+\nlarge weights\n\nCOMPLEX STEP\n\n"
-          rf"({ROW})+\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}(((0: .* char/s\n)*held-out: .*\n"
+          rf"none\n)\nfresh weights{ROWS}\nlarge weights{ROWS}\nlarge weights, no resets, no dropout"
+          rf"{ROWS}\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}(((0: .* char/s\n)*held-out: .*\n"
           rf"(----\n(.|\n)*\n----\n)?{CHECK})*(the best held-out .*\n)?"
           r"all gradients agree: (\d+) mechanisms, \d+ parameters and the incoming state \(.*\)\n)")
 
@@ -69,7 +70,7 @@ def check_agreement(output, name, *iterations):
         assert (low == mean == high == "nan" and words) if valid == "0" else not words and (
             float(low) <= float(mean) <= float(high) < 1e-4 and int(valid) <= int(count))
     names = params + ["state " + name for name in state]
-    assert [row[0] for row in rows][-2 * len(names):] == 2 * names
+    assert [row[0] for row in rows][-3 * len(names):] == 3 * names
     assert all(float(error) <= 1e-10 for *_, error in rows)
     assert all(float(largest) > 0 for _, _, largest, _ in rows[-len(names):])   # nothing is unseen
     assert f" {len(params)} parameters and the incoming state ({', '.join(state)})\n" in output
@@ -119,7 +120,7 @@ def wrong_mechanisms(path, seed=1):
     """What the first check says of a script, and its table."""
     script, rng, out = DEBUG.load(path), np.random.default_rng([seed, 5]), io.StringIO()
     with contextlib.redirect_stdout(out), np.errstate(all="ignore"):
-        _, _, calls, uses = DEBUG.small_windows(script, script.settle({}, None), rng)
+        _, calls, uses = DEBUG.small_windows(script, script.settle({}, None), rng)
         return DEBUG.check_mechanisms(script, calls, uses, rng), out.getvalue()
 
 
@@ -257,22 +258,23 @@ def test_a_mistake_around_the_mechanisms(model, function, change, verdict, folde
     assert marked == set(verdict.split(", "))
 
 
-SHOWN_BY = [    # what is needed to see a mistake of backward: a line of it, what stands there
-    ("rnn", "where streams start afresh", "restart(da[t] @ Whh, fresh[t])", "da[t] @ Whh"),
-    ("rnn", "where streams start afresh", "restart(np.roll(h, 1, axis=0)[:S], fresh)",
-     "np.roll(h, 1, axis=0)[:S]"),
-    ("dnc", "where streams start afresh",
-     "restart(dx, fresh[t]) for dx in", "restart(dx, fresh[t] & (dx.shape[1:] != (7, 7))) for dx in"),
-    ("rnn", "with dropout", "rows(dy).T @ rows(mh)", "rows(dy).T @ rows(h[:S])")]
+SHOWN_BY_RESETS_OR_DROPOUT = [          # a line of backward, what stands there
+    ("rnn", "restart(da[t] @ Whh, fresh[t])", "da[t] @ Whh"),
+    ("rnn", "restart(np.roll(h, 1, axis=0)[:S], fresh)", "np.roll(h, 1, axis=0)[:S]"),
+    ("dnc", "restart(dx, fresh[t]) for dx in",
+     "restart(dx, fresh[t] & (dx.shape[1:] != (7, 7))) for dx in"),      # not the links
+    ("rnn", "rows(dy).T @ rows(mh)", "rows(dy).T @ rows(h[:S])")]
 
 
-@pytest.mark.parametrize("model, case, old, new", SHOWN_BY)
-def test_what_only_resets_or_dropout_show(model, case, old, new, capsys):
-    """The links' gradient is that of the shape (7, 7)."""
+@pytest.mark.parametrize("model, old, new", SHOWN_BY_RESETS_OR_DROPOUT)
+def test_what_only_resets_or_dropout_show(model, old, new):
     script, rng = DEBUG.load(changed(model, "backward", old, new)), np.random.default_rng(1)
-    windows, mask, _, _ = DEBUG.small_windows(script, script.settle({}, None), rng)
-    wrong, found = DEBUG.check_window(script, "", windows["large weights"], mask, rng)
-    assert wrong and found == f"only {case}: "
+    windows, _, _ = DEBUG.small_windows(script, script.settle({}, None), rng)
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert [bool(DEBUG.check_window(script, *w, rng)) for w in windows[1:]] == [True, False]
+    if model == "rnn":
+        output = run("--script", "changed.py", *SMALL, status=1)
+        assert "\nGRADIENTS THAT DO NOT AGREE: only with resets or dropout: W" in output
 
 
 def test_mistake_in_the_table():
