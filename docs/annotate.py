@@ -25,9 +25,8 @@ import pygments.lexers
 DOCS = pathlib.Path(__file__).resolve().parent
 SCRIPTS = "rnn-numpy.py", "lstm-numpy.py", "dnc-numpy.py"      # each one builds on those before
 MATHML = [                                  # what latex2mathml sets badly, and the same set well
-    (r"\\(?:Big|big)([lr]) *", lambda side: {"l": r"\left", "r": r"\right"}[side[1]]),
     (r"\|([^|]+)\|", r"\\left| \1 \\right|"),               # else | gets an operator's spaces
-    (r"(?<=[\w}]) *(\\(?:cos|log|tanh)\b)", r"\\:\1"),      # space before a function's name,
+    (r"(?<=[\w}]) *(\\(?:cos|log|tanh)(?![a-z]))", r"\\:\1"),  # space before a function's name,
     (r"(\\(?:log|tanh)) (?=[\w\\])", r"\1\\:")]             # and before its argument
 
 

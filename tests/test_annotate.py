@@ -143,6 +143,16 @@ def test_every_section_is_on_a_page(pages):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_quotations_lead_to_their_lines(pages, name):
+    """Each quotation of how-it-works.md is a link to its first line, in its order."""
+    quoted = re.findall(rf"^```python\n# {name}\.py, \w+\n(.*)", HOW, re.M)
+    source = (ROOT / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    links = re.findall(r'<a href="#L(\d+)">Line (\d+)</a>', pages[name])
+    assert quoted and all(one == other for one, other in links)
+    assert sorted(source[int(n) - 1].split() for n, _ in links) == sorted(map(str.split, quoted))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_formulas_are_mathml(pages, name):
     """And nothing of LaTeX is left on a page, or a formula in the prose, or an empty one."""
     formulas = re.findall(r"<math.*?</math>", pages[name], re.S)
