@@ -50,8 +50,9 @@ ROW = r"((?:state )?\w+): +(\d+) entries  max \|a\| (\d\.\d{3}e...)  error (\d\.
 CHECK = rf"\n(fresh weights|after \d+ iterations), loss \d+\.\d{{3}}\n\nGRAD CHECK\n\n({BLOCK})+\n"
 ROWS = rf"\n\nCOMPLEX STEP\n\n({ROW})+"
 OUTPUT = (rf"\w+: .* held out\n(more parameters .*\n)?\nMECHANISMS(\n\n({ROW})+|: this script has "
-          rf"none\n)\nfresh weights{ROWS}\nlarge weights{ROWS}\nlarge weights, no resets, no dropout"
-          rf"{ROWS}\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}(((0: .* char/s\n)*held-out: .*\n"
+          rf"none\n)\nfresh weights{ROWS}\nlarge weights{ROWS}\nlarge weights, no resets, no "
+          rf"dropout{ROWS}\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}"
+          rf"(((0: .* char/s\n)*held-out: .*\n"
           rf"(----\n(.|\n)*\n----\n)?{CHECK})*(the best held-out .*\n)?"
           r"all gradients agree: (\d+) mechanisms, \d+ parameters and the incoming state \(.*\)\n)")
 
