@@ -52,9 +52,10 @@ CHECK = (r"\n(fresh weights|after \d+ iterations), loss \d+\.\d{3}\n\nGRAD CHECK
 ROWS = rf"\n\nCOMPLEX STEP\n\n({ROW})+"
 OUTPUT = (rf"\w+: .* held out\n(more parameters .*\n)?\nMECHANISMS(\n\n({ROW})+|: this script has "
           rf"none\n)\nfresh weights{ROWS}\nlarge weights{ROWS}\n"
-          rf"large weights, no resets, no dropout{ROWS}\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}(((0: .* char/s\n)*held-out: .*\n"
-          rf"(----\n(.|\n)*\n----\n)?{CHECK})*(the best held-out .*\n)?"
-          r"all gradients agree: (\d+) mechanisms, \d+ parameters and the incoming state \(.*\)\n)")
+          rf"large weights, no resets, no dropout{ROWS}\nn: .*\na: .*\n# checked/valid: .*\n{CHECK}"
+          rf"(((0: .* char/s\n)*held-out: .*\n(----\n(.|\n)*\n----\n)?{CHECK})*"
+          r"(the best held-out .*\n)?all gradients agree: (\d+) mechanisms, \d+ parameters "
+          r"and the incoming state \(.*\)\n)")
 
 
 def check_agreement(output, name, *iterations):
