@@ -248,10 +248,13 @@ def invented(seen, rng):
 
 
 def check_mechanisms(script, calls, uses, rng):
-    """Print the table. Returns the mistakes of wrong mechanisms that use no other wrong one."""
+    """Print the table. Returns what is wrong, in words. What uses a wrong one is not checked."""
     script.say("\nMECHANISMS\n" if calls else "\nMECHANISMS: this script has none")
     wrong = {}
     for (name, _), examples in calls.items():
+        if inner := uses.get(name, set()) & wrong.keys():
+            script.say(f"{name + ':':17}not checked, it uses {', '.join(sorted(inner))}")
+            continue
         found, mechanism = [], getattr(script, name)
         names = ["d" + parameter for parameter in inspect.signature(mechanism).parameters]
         parts_of_parts = any(map(uses.get, uses.get(name, ())))     # extremes lose digits there
@@ -262,7 +265,7 @@ def check_mechanisms(script, calls, uses, rng):
             found += complex_step(script, names, mechanism, args, rng)
         if mistake := row(script, name, found):
             wrong.setdefault(name, f"{name}: {mistake}")
-    return [wrong[name] for name in wrong if not uses.get(name, set()) & wrong.keys()]
+    return [*wrong.values()]
 
 
 def small_windows(script, args, rng):
@@ -303,7 +306,7 @@ def check_and_train(script, train_and_save, args, run, text):
         wrong.extend(grad_check(script, *run))
         verdict()
         return heldout
-    with contextlib.suppress(*[ValueError] * len(mistakes)):        # shapes that do not fit
+    with contextlib.suppress(*[ValueError, TypeError] * len(mistakes)):     # what does not fit
         for window in windows:
             fails = check_window(script, *window, rng)
             wrong += fails
