@@ -794,7 +794,8 @@ def main(argv=None):
                     stream.flush()
             except OSError:                             # what it could not write is lost
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return 128 + stop.signal if stop.signal and status in (0, 141) else status
+    came, stop.signal = stop.signal, 0                  # a notebook goes on
+    return 128 + came if came and status in (0, 141) else status
 
 
 if __name__ == "__main__":

@@ -161,8 +161,8 @@ PLANTED = [     # mechanism, the argument whose gradient is wrong, a piece of it
     ("lstm_cell", "da", "ds * c_ * f * (1 - f)", "ds * c_ * f"),
     ("lstm_cell", "dc_", "ds * f", "dc * f"),
     ("memory", "dxi", "dww + dww_from_p + dww_from_L", "dww + dww_from_L"),
-    ("memory", "dp_", "dp_ + dp_more", "dp_"),
-    ("memory", "dM_", "dM_ + dM_more", "dM_"),
+    ("memory", "dp_", "dp_ + dp_from_L", "dp_"),
+    ("memory", "dM_", "dM_ + dM_from_cw", "dM_"),
     ("memory", "dxi", "read_back(dr)", "read_back(0 * dr)")]
 
 

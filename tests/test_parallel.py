@@ -201,7 +201,7 @@ ENDS = {        # in which workers, what happens there; status, iterations done 
     "too many": ("01", "sys.argv += ['--batchsize=1']", 2, 0, 0, "2 workers cannot share 1 stream"),
     "no folder": ("01", "sys.argv += ['--save=no/a.npz']", 2, 0, 0, "rnn-numpy.py: cannot save no"),
     "taken": ("01", "sys.argv += ['--save=text.txt']", 2, 0, 0, "rnn-numpy.py: cannot save text.t"),
-    "no memory": ("1", at_7("exec('raise MemoryError')"), 2, 6, 5, "worker 1: rnn-numpy.py: there"),
+    "no memory": ("1", at_7("exec('raise MemoryError')"), 1, 6, 5, "worker 1: rnn-numpy.py: there"),
     "mistake": ("1", at_7("exec('raise KeyError(7)')"), 1, 6, 5, "KeyError: 7"),
     "mistake in 0": ("0", at_7("exec('raise KeyError(7)')"), 1, 6, 5, "KeyError: 7"),
     "killed": ("0", at_7("hit(9)"), None, 6, 5, ""),
