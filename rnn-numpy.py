@@ -661,14 +661,13 @@ def prepare(args, run):
 
 def new_run(args, text, before=None):
     """A run with random weights; or, if there was one before, on another text, with its best ones
-    and its sums, which keep steps small. What is needed for characters new to it is random."""
+    and its sums, which keep steps small. What new characters need is random, with sums of 0."""
     dtype, rng = np.float64 if args.fp64 else np.float32, generator(args.seed, WEIGHTS, 0)
     params = {name: p.astype(dtype) for name, p in init_params(rng, len(text.vocab), args).items()}
     mem = {name: np.zeros_like(p) for name, p in params.items()}        # Adagrad's sums
     for name, p in (before.best_params or before.params).items() if before else ():
         old = tuple(map(slice, p.shape))
         params[name][old] = p
-        mem[name] += before.mem[name].mean()
         mem[name][old] = before.mem[name]
     return argparse.Namespace(
         vocab=text.vocab, params=params, mem=mem, state={}, position=np.zeros(0, int),
