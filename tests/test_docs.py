@@ -20,7 +20,7 @@ SHORTER = [                                     # to a command that matches, thi
     (r"python (?:rnn|lstm|dnc)-numpy\.py(?!.*--iters 0)", " --iters 2 --sample_length 5"),
     (r"python data/tasks\.py(?!.*--size \d{1,4}\b)", " --size 30000"),
     (r"python dnc-debug\.py", " --gradcheck 2 --hidden 4 --batchsize 2 --seqlength 4")]
-READERS = r"\bpip |pytest|venv|tests/common\.py"          # what is left to the reader
+READERS = r"\bpip |pytest|venv|git clone|tests/common\.py"          # what is left to the reader
 
 
 def blocks(name):
@@ -96,7 +96,7 @@ def test_outputs_to_the_letter(ran):
     command, shown = next(item for item in commands("memory.md") if item[1])
     assert printed[command].stdout.splitlines() == shown
     shown = next(shown for _, shown in commands("README.md") if shown)
-    lines = python(ROOT, "lstm-numpy.py", "--iters", 100, "--check_interval", 0).stdout.splitlines()
+    lines = python(ROOT, "lstm-numpy.py", "--iters", 100, "--sample_length", 0).stdout.splitlines()
     assert lines[0] == shown[0]
     bpc = [float(re.search(r"iter 100, ([\d.]+) BPC", "\n".join(text))[1])
            for text in (lines, shown)]
