@@ -53,6 +53,8 @@ def test_arguments_are_checked_first(tmp_path, name, flags, words):
         pytest.skip("processes cannot be kept on a core")
     if ".png" in flags or "tune" in flags:
         pytest.importorskip("matplotlib")
+    if "nanogpt" in flags:
+        pytest.importorskip("torch")
     (tmp_path / "short.txt").write_text("It rang.\n" * 300)
     out, said = bench(tmp_path, name, *flags.split(), status=2, timeout=60)
     assert out == "" and words in said
@@ -61,7 +63,8 @@ def test_arguments_are_checked_first(tmp_path, name, flags, words):
 @pytest.mark.parametrize("name", ["speed.py", "scaling.py", "learning.py", "versions.py"])
 def test_no_kernel_by_chance(tmp_path, name):
     """A kernel that the environment has chosen changes NumPy's speed alone."""
-    flags = {"versions.py": [ROOT], "learning.py": ["--png="], "scaling.py": ["--png="]}
+    flags = {"versions.py": [ROOT], "learning.py": ["--png=", "--sides", "lstm"],
+             "scaling.py": ["--png="]}
     done = python(tmp_path, ROOT / "bench" / name, *flags.get(name, []), status=2, timeout=60,
                   env={"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": ""})
     assert done.stdout == "" and "OPENBLAS_CORETYPE is set" in done.stderr

@@ -105,10 +105,13 @@ def test_sizes_that_do_not_fit(script):
 def test_as_little_memory_as_can_be(rnn):
     """Below some limit NumPy cannot be imported; the scripts' own 31 MiB never end a run."""
     for mebibytes in range(60, 400, 8):
-        done = subprocess.run(
-            [sys.executable, rnn.path, *rnn.small, "--iters", "1"], cwd=rnn.folder,
-            preexec_fn=at_most(AS=mebibytes << 20), env={**ENVIRONMENT, **GIBIBYTE["env"]},
-            capture_output=True, encoding="utf-8", timeout=60)
+        try:
+            done = subprocess.run(
+                [sys.executable, rnn.path, *rnn.small, "--iters", "1"], cwd=rnn.folder,
+                preexec_fn=at_most(AS=mebibytes << 20), env={**ENVIRONMENT, **GIBIBYTE["env"]},
+                capture_output=True, encoding="utf-8", timeout=20)
+        except subprocess.TimeoutExpired:       # the OpenBLAS of NumPy 2.0 waits for memory
+            continue
         assert "np.empty" not in done.stderr
         if done.returncode == 0:
             break
