@@ -109,7 +109,7 @@ def test_as_little_memory_as_can_be(rnn):
             done = subprocess.run(
                 [sys.executable, rnn.path, *rnn.small, "--iters", "1"], cwd=rnn.folder,
                 preexec_fn=at_most(AS=mebibytes << 20), env={**ENVIRONMENT, **GIBIBYTE["env"]},
-                capture_output=True, encoding="utf-8", timeout=20)
+                capture_output=True, encoding="utf-8", timeout=10)
         except subprocess.TimeoutExpired:       # the OpenBLAS of NumPy 2.0 waits for memory
             continue
         assert "np.empty" not in done.stderr
