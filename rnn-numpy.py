@@ -96,7 +96,7 @@ def forward(params, inputs, state, reset=-1, mask=1):
 
     h, fresh = np.empty((S + 1, B, H), Whh.dtype), inputs == reset
     h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
-    Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 5 to 10 % faster than views
+    Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 3 to 8 % faster than views
     for t in range(S):
         h_ = restart(h[t - 1], fresh[t])            # h_{t-1}, or 0 where a stream starts afresh
         h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
