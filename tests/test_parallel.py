@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -87,8 +88,12 @@ class Job(Script):
         command = ["sh", "-c", 'MPIRUN_PID=$$ exec "$0" "$@"', MPIRUN, "-n", str(self.workers),
                    sys.executable, "-c", DRIVER, hook, repr(more), TRAIN, str(self.path),
                    *self.small, *flags.split()]
-        done = subprocess.run(command, env={**ENVIRONMENT, **OPEN_MPI}, text=True,
-                              cwd=self.folder, timeout=HANGS, capture_output=True)
+        # A killed mpirun leaves its session in TMPDIR, and a later one with its PID fails on it.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as sessions:
+            done = subprocess.run(
+                command, env={**ENVIRONMENT, **OPEN_MPI, "TMPDIR": sessions}, text=True,
+                cwd=self.folder, timeout=HANGS, capture_output=True)
+        assert (self.folder / "alive").exists(), done       # or mpirun has started no worker
         python(self.folder, "-c", "import fcntl as f; f.flock(alive := open('alive'), f.LOCK_EX); "
                "alive.close()", timeout=HANGS)      # waits for all
         assert done.returncode == status or status is None and done.returncode, done
