@@ -175,7 +175,7 @@ def as_type(dtype, *groups):
 
 def own(x):
     """A copy for the reader's code, which has to leave it as it is: what load returns is read-only,
-    too. x: an array, a dict of arrays, or a number."""
+    too. x: an array, a dict of arrays, a number, or None."""
     if isinstance(x, dict):
         return {name: own(value) for name, value in x.items()}
     if isinstance(x, np.ndarray):
@@ -212,12 +212,12 @@ def same_numbers(what, found, expected, tolerance, gates=""):
                     f", all in the rows of {', '.join(rows)}" * (0 < len(rows) < len(gates)))
 
 
-def reference(step, params, inputs, state, reset=-1, mask=1):
+def reference(step, params, inputs, state, reset=-1, mask=None):
     """The equations for all steps of all streams: y (S, B, V), and the state after them."""
     y, after = np.empty((*inputs.shape, V)), {k: v.copy() for k, v in state.items()}
     for (t, b), x in np.ndenumerate(inputs):
         stream = {name: value[b] * (x != reset) for name, value in after.items()}
-        m = np.broadcast_to(mask, (*inputs.shape, len(stream["h"])))[t, b]
+        m = np.broadcast_to(1 if mask is None else mask, (*inputs.shape, len(stream["h"])))[t, b]
         for name, value in step(params, x, stream, m).items():
             after[name][b] = value
         y[t, b] = params["Why"] @ (m * after["h"][b]) + params["by"][:, 0]
@@ -258,9 +258,9 @@ class Model:
         return inputs
 
     def mask(self, steps, drop):
-        """Dropout's: a unit is dropped, or counts twice. 1: none."""
+        """Dropout's: a unit is dropped, or counts twice. None: none is."""
         shape = () if self.step is dropout else (steps,)
-        return 2.0 * (self.rng.random(shape + self.state["h"].shape) < 0.5) if drop else 1
+        return 2.0 * (self.rng.random(shape + self.state["h"].shape) < 0.5) if drop else None
 
     def forward(self, inputs, params, state, reset, mask):
         """y and the state after the window, by name, and the cache."""
@@ -384,7 +384,7 @@ def check_mask(module):
     args.dropout = 0.0
     with blaming(module.__file__, "dropout_mask"):
         same("dropout_mask", {"without dropout": module.dropout_mask(args, run)},
-             {"without dropout": 1})
+             {"without dropout": None})
 
 
 def checks(name, module):

@@ -65,7 +65,7 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 -MODEL = "rnn"
 +MODEL = "gru"
 
--    """Names and shapes of the parameters; biases are columns."""
+-    """Names and shapes of the parameters; biases are columns, as in the equations."""
 +    """Names and shapes of the parameters; biases are columns, the gates' rows are r, z, n."""
 
 -    return {"Wxh": (H, V),      # character to hidden
@@ -102,31 +102,31 @@ A gated recurrent unit (GRU, Cho et al. 2014) that learns to write, in pure NumP
 +    return (1 - z) * n + z * h_, back
 +
 +
- def forward(params, inputs, state, reset=-1, mask=1):
+ def forward(params, inputs, state, reset=-1, mask=None):
 
 -    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
-+    h[-1], steps = state["h"], []                   # the last row, so h[t - 1] is right for t = 0
++    h[-1], backs = state["h"], []                   # the last row, so h[t - 1] is right for t = 0
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
-+        h[t], cell_back = gru_cell(Wx[inputs[t]], h_ @ WhhT, h_)    # x_t picks a row of Wx
-+        steps.append(cell_back)
+-        h[t] = np.tanh(Wx[inputs[t]] + h_[t] @ WhhT)    # one-hot x: Wxh x + bh is a row of Wx
++        h[t], back = gru_cell(Wx[inputs[t]], h_[t] @ WhhT, h_[t])   # x_t picks a row of Wx
++        backs.append(back)
 
--    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
-+    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, steps, mask, mh)
+-    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, h_, mask, mh)
++    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h_, backs, mask, mh)
 
--    (inputs, fresh, h, mask, mh), (S, B, V) = cache, dy.shape
-+    (inputs, fresh, h, steps, mask, mh), (S, B, V) = cache, dy.shape
+-    (inputs, fresh, h, h_, mask, mh), (S, B, V) = cache, dy.shape
++    (inputs, fresh, h_, backs, mask, mh), (S, B, V) = cache, dy.shape
 
--    da, dh_next = np.empty_like(dh), dstate["h"]
+-    da, dh_next = np.empty_like(dh), dstate["h"]            # dh_next: through step t + 1
 +    (da, du), dh_next = np.empty((2, S, B, len(Whh)), Whh.dtype), dstate["h"]
 
 -        da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
 -        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
-+        da[t], du[t], dh_ = steps[t](dh[t] + dh_next)   # h = gru_cell(a, u, h_)
++        da[t], du[t], dh_ = backs[t](dh[t] + dh_next)   # h = gru_cell(a, u, h_)
 +        dh_next = restart(dh_ + du[t] @ Whh, fresh[t])  # u = Whh h_
 
--    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
-+    return {"Wxh": dWxh, "Whh": rows(du).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
+-    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_),  # da_t h_{t-1}^T, dy_t (m_t h_t)^T, ...
++    return {"Wxh": dWxh, "Whh": rows(du).T @ rows(h_),  # du_t h_{t-1}^T, dy_t (m_t h_t)^T, ...
 '''
 
 SOLUTIONS["norm"] = "rnn-numpy.py", '''\
@@ -138,16 +138,16 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 -MODEL = "rnn"
 +MODEL = "norm-rnn"
 
--    """Names and shapes of the parameters; biases are columns."""
-+    """Names and shapes of the parameters; biases and gain are columns."""
+-    """Names and shapes of the parameters; biases are columns, as in the equations."""
++    """Names and shapes of the parameters; biases and gain are columns, as in the equations."""
 
 +            "gain": (H, 1),
              "bh": (H, 1),
 
 -    """Initial parameters: random weights, biases 0."""
--    return random_weights(rng, param_shapes(V, *sizes(args)), args.init)
+-    return random_weights(rng, param_shapes(V, args.hidden), args.init)
 +    """Initial parameters: random weights, biases 0, gain 1."""
-+    params = random_weights(rng, param_shapes(V, *sizes(args)), args.init)
++    params = random_weights(rng, param_shapes(V, args.hidden), args.init)
 +    params["gain"][:] = 1
 +    return params
 
@@ -165,7 +165,7 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 +    return n, back
 +
 +
- def forward(params, inputs, state, reset=-1, mask=1):
+ def forward(params, inputs, state, reset=-1, mask=None):
 
 -    Wxh, Whh, Why, bh, by = params.values()
 -    (S, B), (V, H) = inputs.shape, Why.shape
@@ -175,32 +175,32 @@ A recurrent neural network (RNN) with layer normalization (Ba et al. 2016), in p
 -    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
 -    Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 3 to 8 % faster than views
 +    h[-1] = state["h"]                              # the last row, so h[t - 1] is right for t = 0
-+    n, steps = np.empty((S, B, H), Whh.dtype), []
++    n, backs = np.empty((S, B, H), Whh.dtype), []
 +    Wx, WhhT = Wxh.T.copy(), Whh.T.copy()           # copies are 3 to 8 % faster than views
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
-+        n[t], normalize_back = normalize(Wx[inputs[t]] + h_ @ WhhT)     # x_t picks a row of Wx
+-        h[t] = np.tanh(Wx[inputs[t]] + h_[t] @ WhhT)    # one-hot x: Wxh x + bh is a row of Wx
++        n[t], back = normalize(Wx[inputs[t]] + h_[t] @ WhhT)    # x_t picks a row of Wx
 +        h[t] = np.tanh(gain.T * n[t] + bh.T)
-+        steps.append(normalize_back)
++        backs.append(back)
 
--    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, mask, mh)
-+    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, n, steps, mask, mh)
+-    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, h_, mask, mh)
++    return y.reshape(S, B, V), {"h": h[S - 1].copy()}, (inputs, fresh, h, h_, n, backs, mask, mh)
 
 -    Whh, Why = params["Whh"], params["Why"]
--    (inputs, fresh, h, mask, mh), (S, B, V) = cache, dy.shape
+-    (inputs, fresh, h, h_, mask, mh), (S, B, V) = cache, dy.shape
 +    Whh, Why, gain = params["Whh"], params["Why"], params["gain"]
-+    (inputs, fresh, h, n, steps, mask, mh), (S, B, V) = cache, dy.shape
++    (inputs, fresh, h, h_, n, backs, mask, mh), (S, B, V) = cache, dy.shape
 
--    da, dh_next = np.empty_like(dh), dstate["h"]
+-    da, dh_next = np.empty_like(dh), dstate["h"]            # dh_next: through step t + 1
 +    dz, da, dh_next = np.empty_like(dh), np.empty_like(dh), dstate["h"]
 
 -        da[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(a), and tanh' = 1 - tanh^2
 -        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
 +        dz[t] = (dh[t] + dh_next) * (1 - h[t] ** 2)     # h = tanh(z), and tanh' = 1 - tanh^2
-+        da[t] = steps[t](gain.T * dz[t])                # z = gain n + bh, n = normalize(a)
++        da[t] = backs[t](gain.T * dz[t])                # z = gain n + bh, n = normalize(a)
 +        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_
 
--            "bh": dWxh.sum(axis=1, keepdims=True),      # each row of da is in one column of it
+-            "bh": dWxh.sum(axis=1, keepdims=True),      # the sum of da_t, as x_t adds up to 1
 +            "gain": (rows(dz) * rows(n)).sum(axis=0)[:, None],
 +            "bh": rows(dz).sum(axis=0)[:, None],
 '''
@@ -222,19 +222,19 @@ A recurrent neural network (RNN) with one dropout mask for all steps, in pure Nu
 -MODEL = "rnn"
 +MODEL = "dropout-rnn"
 
--    before which a stream's state becomes zero, -1: none. mask: dropout's, (S, B, H), 1: none.
-+    before which a stream's state becomes zero, -1: none. mask: dropout's, (B, H), 1: none.
+-    before which a stream's state becomes 0, or -1. mask: dropout's, (S, B, H), or None.
++    before which a stream's state becomes 0, or -1. mask: dropout's, (B, H), or None.
 
--        h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)   # x_t is one-hot: Wxh x_t + bh is a row of Wx
-+        h[t] = np.tanh(Wx[inputs[t]] + (mask * h_) @ WhhT)      # Wxh x_t + bh is a row of Wx
+-        h[t] = np.tanh(Wx[inputs[t]] + h_[t] @ WhhT)    # one-hot x: Wxh x + bh is a row of Wx
++        h[t] = np.tanh(Wx[inputs[t]] + drop(mask, h_[t]) @ WhhT)    # Wxh x + bh is a row of Wx
 
 # What the mask multiplied, m h_{t-1}, gives the gradient of Whh, and what comes back through it is
 # multiplied by the mask once more.
 -        dh_next = restart(da[t] @ Whh, fresh[t])        # a = Wxh x + Whh h_ + bh
-+        dh_next = restart(mask * (da[t] @ Whh), fresh[t])       # a = Wxh x + Whh (m h_) + bh
++        dh_next = restart(drop(mask, da[t] @ Whh), fresh[t])    # a = Wxh x + Whh (m h_) + bh
 
--    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_), "Why": rows(dy).T @ rows(mh),
-+    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(mask * h_), "Why": rows(dy).T @ rows(mh),
+-    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(h_),  # da_t h_{t-1}^T, dy_t (m_t h_t)^T, ...
++    return {"Wxh": dWxh, "Whh": rows(da).T @ rows(drop(mask, h_)),      # da_t (m h_{t-1})^T, ...
 
 -    """Dropout (Srivastava et al. 2014) on what the output reads, (S, B, H): 0 with probability P,
 +    """Dropout (Gal and Ghahramani 2016), one mask for all steps, (B, H): 0 with probability P,
@@ -309,14 +309,16 @@ A Differentiable Neural Computer (DNC) that masks what its keys compare, in pure
 
 -    (B, 1), read strengths br (B, R), write strength bw (B, 1), read modes pi (B, R, 3), and back.
 -    """
--    sizes = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R]
--    kr, kw, v, e, f, ga, gw, br, bw, pi = np.split(xi, np.cumsum(sizes)[:-1], axis=1)
+-    lengths = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R]
+-    ends = list(itertools.accumulate(lengths))
+-    kr, kw, v, e, f, ga, gw, br, bw, pi = np.split(xi, ends[:-1], axis=1)
 -    kr, kw = kr.reshape(-1, R, W), kw.reshape(-1, 1, W)
 +    (B, 1), read strengths br (B, R), write strength bw (B, 1), read modes pi (B, R, 3), masks of
 +    the keys mr (B, R, W) and mw (B, 1, W), and back.
 +    """
-+    sizes = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R, R * W, W]
-+    kr, kw, v, e, f, ga, gw, br, bw, pi, mr, mw = np.split(xi, np.cumsum(sizes)[:-1], axis=1)
++    lengths = [R * W, W, W, W, R, 1, 1, R, 1, 3 * R, R * W, W]
++    ends = list(itertools.accumulate(lengths))
++    kr, kw, v, e, f, ga, gw, br, bw, pi, mr, mw = np.split(xi, ends[:-1], axis=1)
 +    kr, kw = kr.reshape(-1, R, W), kw.reshape(-1, 1, W)
 +    mr, mw = sigmoid(mr).reshape(-1, R, W), sigmoid(mw).reshape(-1, 1, W)
 
@@ -351,7 +353,7 @@ A Differentiable Neural Computer (DNC) that masks what its keys compare, in pure
 +    norms = k_norm * M_norm
 +    cos = (q * k) @ MT / norms
 
--        dkM = dcos / norms      # cos has the slopes k / norms - cos M[i] / |M[i]|^2, and so for k
+-        dkM = dcos / norms      # d cos / d M[i] = k / norms - cos M[i] / |M[i]|^2, and so for k
 -        through_M = np.einsum("bki,bki->bi", dcos, cos)[:, :, None] / M_norm ** 2
 -        dM = dkM.swapaxes(1, 2) @ k - through_M * M
 -        dk = dkM @ M - dot(dcos, cos) / k_norm ** 2 * k

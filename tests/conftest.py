@@ -30,6 +30,10 @@ SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_inter
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"    # what steers a terminal, but tab and newline
 
+# A job in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limits or devices")
 
 

@@ -153,7 +153,7 @@ def test_heldout_segments(rnn, length, val, reset, edges):
     ids, reset = rnn.module.encode(some_text(length), run.vocab, ""), rnn.module.reset_id(run)
     for a, b in zip(edges, edges[1:]):
         state = rnn.module.zero_state(run, 1)
-        y = rnn.module.forward(run.params, ids[a - 1:b - 1, None], state, reset)[0][:, 0]
+        y = rnn.module.forward(run.average, ids[a - 1:b - 1, None], state, reset)[0][:, 0]
         nats += (np.log(np.exp(y).sum(axis=1)) - y[np.arange(b - a), ids[a:b]]).sum()
     out = rnn.run("--load a.npz --iters 0 --sample_length 0 --data text.txt --val", val).stdout
     n = edges[-1] - edges[0]

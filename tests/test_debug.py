@@ -221,8 +221,8 @@ def rows("""
     ("da", "back returns 1 gradients of 2 arrays")])
 def test_own_mechanism(returned, says):
     """Found by its form: it returns nested arrays, and takes something that is no array."""
-    path = changed("rnn", "forward", "h[t] = np.tanh(Wx[inputs[t]] + h_ @ WhhT)",
-                   "h[t] = squash(Wx[inputs[t]] + h_ @ WhhT, np.ones((B, V * 0 + len(Whh))), 3)[0]")
+    path = changed("rnn", "forward", "h[t] = np.tanh(Wx[inputs[t]] + h_[t] @ WhhT)",
+                   "h[t] = squash(Wx[inputs[t]] + h_[t] @ WhhT, np.ones((B, H)), 3)[0]")
     with open(path, encoding="utf-8") as file:
         source = file.read()
     with open(path, "w", encoding="utf-8") as file:
@@ -273,9 +273,9 @@ def test_a_mistake_around_the_mechanisms(model, function, change, verdict, folde
 
 SHOWN_BY_RESETS_OR_DROPOUT = [          # a line of backward, what stands there
     ("rnn", "restart(da[t] @ Whh, fresh[t])", "da[t] @ Whh"),
-    ("rnn", "restart(np.roll(h, 1, axis=0)[:S], fresh)", "np.roll(h, 1, axis=0)[:S]"),
+    ("rnn", "rows(h_)", "rows(np.roll(h, 1, axis=0)[:S])"),
     ("dnc", "restart(dx, fresh[t]) for dx in",
-     "restart(dx, fresh[t] & (dx.shape[1:] != (7, 7))) for dx in"),      # not the links
+     "restart(dx, fresh[t] if dx.shape[1:] != (7, 7) else ()) for dx in"),      # not the links
     ("rnn", "rows(dy).T @ rows(mh)", "rows(dy).T @ rows(h[:S])")]
 
 
@@ -373,7 +373,7 @@ def test_failure(flags, folder):
 
 
 @pytest.mark.parametrize("function, old, new, says", [
-    ("forward", "np.empty((S + 1, B, H), Whh.dtype)", "np.empty((S + 1, B, H))", "ComplexWarning"),
+    ("forward", "np.empty((n, B, H), Whh.dtype)", "np.empty((n, B, H))", "ComplexWarning"),
     ("forward", "+ by.T\n", "+ by.T\n    y = y.real\n", "loses the imaginary part of"),
     ("init_params", "(rng, V, args)", "(rng, V)", "TypeError: init_params()"),
     ("state_shapes", "(B, hidden):", "(B, hidden, depth):", "TypeError: state_shapes()")])

@@ -213,7 +213,7 @@ def test_dropout_mask(dropout, zeros, dtype, monkeypatch):
         vars(args).update(changed), vars(run).update(changed)
         assert zeros == 0 or not np.array_equal(mask, RNN.dropout_mask(args, run))
     args.dropout = 0.0
-    assert RNN.dropout_mask(args, run) == 1
+    assert RNN.dropout_mask(args, run) is None
 
 
 def trained(name, reset=-1):

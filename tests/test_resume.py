@@ -42,15 +42,15 @@ def test_40_and_40_iterations_are_80(script, length, flags, again, env):
 
 
 def test_what_a_checkpoint_holds(script):
-    """The last weights and the best, in the article's names and shapes; settings as JSON. All is in
-    single precision: one stray double constant would turn what follows it."""
+    """The last weights, their average and the best, in the article's names and shapes; settings as
+    JSON. All is in single precision: one stray double constant would turn what follows it."""
     script.train("--iters 3 --lr 0.04 --seed 7 --val 0.1 --save a.npz --check_interval 2 "
                  "--dropout 0.3 --reset e")
     p, module, vocab, B = script.saved(), script.module, sorted(set(some_text())), 4
     sizes = [8, 5, 4, 2] if script.model == "dnc" else [8]
     shapes = module.param_shapes(len(vocab), *sizes)            # and state_shapes: test_common.py
     shapes |= {f"{kind}_{name}": shape for name, shape in shapes.items()
-               for kind in ("adagrad", "best")}
+               for kind in ("adagrad", "average", "best")}
     shapes |= {"state_" + name: shape for name, shape in module.state_shapes(B, *sizes).items()}
     assert {key: x.shape for key, x in p.items() if isinstance(x, np.ndarray)} == shapes
     assert {p[key].dtype for key in shapes} == {np.dtype("f4")}
@@ -119,7 +119,7 @@ def test_best(rnn):
     out = rnn.run("--load a.npz --iters 0 --data text.txt --sample_length 0").stdout
     assert out == (f"the best weights of a.npz: iteration {best['best_iter']}, {min(found):.4f} BPC"
                    f"\nheld-out: {min(found):.4f} BPC over 250 characters\n")
-    rnn.edit(**weights)
+    rnn.edit(**weights, **{"average_" + name: p for name, p in weights.items()})
     assert figures(f"{SMALL} --load a.npz") == [min(found)] and rnn.saved()["best_iter"] < 7
     rnn.edit(best=best["best"] - 0.005)                     # within 0.01: nothing is said of a best
     figures(f"{SMALL} --load a.npz")
