@@ -56,7 +56,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 import numpy as np
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
-ARTICLE = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", "by"]   # its order
+KROCKI = ["Wxh", "Whh", "Why", "Whr", "Whv", "Whw", "Whe", "Wrh", "Wry", "bh", "by"]   # its order
 DELTAS, RULE = (1e-4, 1e-5, 1e-6, 1e-7), 1e-4   # of differences: delta; the error allowed
 STEP, BOUND, FLOOR = 1e-20, 1e-10, 1e-3         # of the complex step: h; the two terms of the bound
 SIZES = {"hidden": 5, "locations": 7, "width": 4, "heads": 3}       # of the small model: they
@@ -89,7 +89,7 @@ def numerical(f, loss, x, at, a):
 
 
 def grad_check(script, args, run, text):
-    """Print the article's table for the run's next window. Returns the parameters that fail."""
+    """Print the table of krocki/dnc for the run's next window. Returns the parameters that fail."""
     inputs, targets, state, _ = script.next_window(args, run, text)
     reset, mask, wrong = script.reset_id(run), script.dropout_mask(args, run), []
     params, state = ({name: value.astype(float) for name, value in group.items()}
@@ -106,7 +106,7 @@ def grad_check(script, args, run, text):
         y = script.forward(params, inputs, state, reset, mask)[0]
         return script.cross_entropy(y, targets)[0].sum()
     rng = np.random.default_rng([args.seed, 3, run.iter])
-    for name in sorted(params, key=lambda name: [*ARTICLE, name].index(name)):
+    for name in sorted(params, key=lambda name: [*KROCKI, name].index(name)):
         x = params[name]
         grad = grads[name] if np.shape(grads.get(name)) == x.shape else np.full(x.shape, math.nan)
         entries = [np.unravel_index(k, x.shape) for k in rng.permutation(x.size)[:args.gradcheck]]

@@ -16,8 +16,8 @@ import numpy as np
 from loading import ROOT, SIZES, load
 from test_mutants import fate
 
-PAIRS = ("MatMult Mult,Mult Pow,Add Sub,Mult Div,Eq NotEq,Is IsNot,any all,max min,maximum minimum,"
-         "sum mean,exp expm1,log log1p,sqrt tanh,zeros_like ones_like")
+PAIRS = ("MatMult Mult,Mult Pow,Add Sub,Mult Div,Eq NotEq,Is IsNot,In NotIn,any all,max min,"
+         "maximum minimum,sum mean,exp expm1,log log1p,sqrt tanh,zeros_like ones_like")
 SWAP = {getattr(ast, x, x): getattr(ast, y, y) for pair in PAIRS.split(",")
         for x, y in (pair.split(), pair.split()[::-1])}
 COMMUTATIVE = "dot", "min", "np.maximum", "np.minimum"

@@ -66,7 +66,7 @@ def check_agreement(output, name, *iterations):
         f"after {i} iterations" for i in iterations]
     sizes = [4] * len(script.sizes(script.settle({}, None)))
     params, state = ([*shapes(5, *sizes)] for shapes in (script.param_shapes, script.state_shapes))
-    order = sorted(params, key=lambda name: [*DEBUG.ARTICLE, name].index(name))
+    order = sorted(params, key=lambda name: [*DEBUG.KROCKI, name].index(name))
     assert [block[0] for block in table] == order * (1 + len(iterations))
     for *_, low, high, a_low, a_high, mean, count, valid, words in table:
         assert (low == mean == high == "nan" and words) if valid == "0" else not words and (

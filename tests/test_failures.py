@@ -306,7 +306,7 @@ def test_a_vocabulary_in_another_order_is_as_good(rnn, saved):
     places = order.sample(range(len(vocab)), len(vocab))
     rnn.edit(vocab="".join(vocab[k] for k in places), **{
         prefix + name: np.take(rnn.saved()[prefix + name], places, int(name == "Wxh"))
-        for prefix in ("", "adagrad_") for name in ("Wxh", "Why", "by")})
+        for prefix in ("", "adagrad_", "average_") for name in ("Wxh", "Why", "by")})
     assert "held-out" in score and rnn.run(flags, "--sample_length", 0).stdout == score
 
 
@@ -371,11 +371,13 @@ def test_sample_of_one_weight_that_overflows(rnn, saved):
     """And temperature 0 takes the likeliest, however near the next one is."""
     p, flags = rnn.saved(), "--load a.npz --iters 0 --sample_length 30 --temperature"
     likely, V = np.arange(len(p["by"])) < 1, len(p["by"])
-    rnn.edit(Why=np.where(likely, 3e38, p["Why"].T).T.astype("f4"), Wxh=10 * np.ones_like(p["Wxh"]))
+    rnn.edit(average_Why=np.where(likely, 3e38, p["Why"].T).T.astype("f4"),
+             average_Wxh=10 * np.ones_like(p["Wxh"]))
     for temperature in 0, 1:
         assert rnn.run(flags, temperature, status=2).stderr == (
             "rnn-numpy.py: the network's output is not finite\n")
-    rnn.edit(Why=0 * p["Why"], by=np.where(np.arange(V) == 3, 1, 0.999)[:, None].astype("f4"))
+    rnn.edit(average_Why=0 * p["Why"],
+             average_by=np.where(np.arange(V) == 3, 1, 0.999)[:, None].astype("f4"))
     assert p["vocab"][3] * 30 in rnn.run(flags, 0).stdout
 
 

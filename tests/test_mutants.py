@@ -45,6 +45,7 @@ def check(name, function, model):
         assert wrong_gradients(case, model) == []
     test_common.test_parameters_and_state(name, model)
     gradients.test_adagrad(model)
+    gradients.test_averaged(model)
     gradients.test_one_hot_product(7, model)
     for dtype in np.float32, np.float64:
         gradients.test_cross_entropy(dtype, model)
