@@ -408,9 +408,9 @@ def forward(params, inputs, state, reset=-1, mask=None):
     (S, B), (V, H), (R, W) = inputs.shape, Why.shape, state["r"].shape[1:]
 
     fresh, steps = starts(inputs, reset), []        # streams whose state becomes 0, for each step
-    h, h_ = (np.empty((n, B, H), Whh.dtype) for n in (S + 1, S))    # h_t and h_{t-1} for all t
-    r, r_ = (np.empty((n, B, R, W), Whh.dtype) for n in (S + 1, S))
-    h[-1], c, r[-1], *memory_state = state.values()     # the last rows, so h[t - 1] is h_{t-1}
+    h, h_ = np.empty((2, S, B, H), Whh.dtype)       # h_t and h_{t-1} for all t
+    r, r_ = np.empty((2, S, B, R, W), Whh.dtype)
+    h[-1], c, r[-1], *memory_state = state.values()     # for now, so h[t - 1] is right for t = 0
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 3 to 8 % faster than views
     WrhT, WhxiT = Wrh.T.copy(), np.concatenate(to_interface).T.copy()
     for t in range(S):
@@ -420,10 +420,10 @@ def forward(params, inputs, state, reset=-1, mask=None):
         h[t], c, cell_back = lstm_cell(a, c_)
         r[t], memory_state, memory_back = memory(h[t] @ WhxiT, *memory_)
         steps.append((cell_back, memory_back))
-    mh = drop(mask, h[:S])                          # only y misses what is dropped
-    y = rows(mh) @ Why.T + rows(r[:S]) @ Wry.T + by.T
-    after = h[S - 1].copy(), c, r[S - 1].copy(), *memory_state
-    cache = inputs, fresh, h[:S], h_, r[:S], r_, steps, mask, mh
+    mh = drop(mask, h)                              # only y misses what is dropped
+    y = rows(mh) @ Why.T + rows(r) @ Wry.T + by.T
+    after = h[-1].copy(), c, r[-1].copy(), *memory_state
+    cache = inputs, fresh, h, h_, r, r_, steps, mask, mh
     return y.reshape(S, B, V), dict(zip(state, after)), cache
 
 

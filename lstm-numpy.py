@@ -135,17 +135,17 @@ def forward(params, inputs, state, reset=-1, mask=None):
     (S, B), (V, H) = inputs.shape, Why.shape
 
     fresh = starts(inputs, reset)                   # streams whose state becomes 0, for each step
-    h, h_ = (np.empty((n, B, H), Whh.dtype) for n in (S + 1, S))    # h_t and h_{t-1} for all t
-    h[-1], c, backs = state["h"], state["c"], []    # the last row, so h[t - 1] is right for t = 0
+    h, h_ = np.empty((2, S, B, H), Whh.dtype)       # h_t and h_{t-1} for all t
+    h[-1], c, backs = state["h"], state["c"], []    # for now, so h[t - 1] is right for t = 0
     Wx, WhhT = (Wxh + bh).T.copy(), Whh.T.copy()    # copies are 3 to 8 % faster than views
     for t in range(S):
         h_[t], c_ = restart(h[t - 1], fresh[t]), restart(c, fresh[t])
         a = Wx[inputs[t]] + h_[t] @ WhhT            # one-hot x: Wxh x + bh is a row of Wx
         h[t], c, back = lstm_cell(a, c_)
         backs.append(back)
-    mh = drop(mask, h[:S])                          # only y misses what is dropped
+    mh = drop(mask, h)                              # only y misses what is dropped
     y = rows(mh) @ Why.T + by.T
-    return y.reshape(S, B, V), {"h": h[S - 1].copy(), "c": c}, (inputs, fresh, h_, backs, mask, mh)
+    return y.reshape(S, B, V), {"h": h[-1].copy(), "c": c}, (inputs, fresh, h_, backs, mask, mh)
 
 
 def backward(params, cache, dy, dstate):
