@@ -35,15 +35,14 @@ def read_map(path, walk):
         raise command.Failure(f"{path}: its first line is no path with labels 1 to 4")
     if len(edges) > MOST[0] or not 2 <= len(walk) <= 1 + MOST[1]:
         raise command.Failure("a picture takes at most {} edges, and 1 to {} steps".format(*MOST))
-    places = {edges[0][0]: (0, 0)}
+    places, bent = {edges[0][0]: (0, 0)}, False
     for a, label, b in edges * len(edges):              # from what has its place to what has none
         if a in places:
             (x, y), (_, dx, dy) = places[a], COMPASS[label]
-            if places.setdefault(b, (x + dx, y + dy)) != (x + dx, y + dy):
-                raise command.Failure(f"{path}: no map has the edge {a}{label}{b}, if 1 to 4 are "
-                                      "north, east, south and west")
-    if len(set(places.values())) < len({node for edge in edges for node in edge[::2]}):
-        raise command.Failure(f"{path}: nodes have the same place, or none")
+            bent |= places.setdefault(b, (x + dx, y + dy)) != (x + dx, y + dy)
+    if bent or len(set(places.values())) < len({node for edge in edges for node in edge[::2]}):
+        raise command.Failure(f"{path}: its graph is no map with 1, 2, 3, 4 for north, east, "
+                              "south, west")
     nodes = [walk[0]]
     for label in walk[1:]:
         if nodes[-1] + label not in leads:
@@ -74,7 +73,7 @@ def take(model, run, edges, walk):
     done.edges = {n: edges[(t - 1) // 3] for n, t in sorted(last.items(), key=lambda item: item[1])
                   if 0 < t <= 3 * len(edges)}
     if not done.edges:
-        raise command.Failure("this network has not written any edge to a location of its own")
+        raise command.Failure("this network has written no edge to a location of its own")
     return done
 
 
@@ -148,18 +147,14 @@ def work(argv):
     p.add_argument("--load", metavar="FILE", required=True,
                    help="checkpoint, as dnc-numpy.py --save writes it, trained on paths")
     p.add_argument("--map", metavar="FILE", required=True,
-                   help="its first line is a path, as data/tasks.py writes it, with labels 1 to 4 "
-                   "for north, east, south, west")
-    p.add_argument("--out", metavar="FILE.png", required=True,
-                   help="or .svg, or .pdf; .gif: a film")
-    p.add_argument("--walk", metavar="TEXT", help="a start and labels, such as a122 (default: as "
-                   "in the file)")
+                   help="its first line is a path, as data/tasks.py writes it, labels 1 to 4")
+    p.add_argument("--out", metavar="FILE.png", required=True, help="or .svg, .pdf; .gif: a film")
+    p.add_argument("--walk", metavar="TEXT", help="start and labels, a122 (default: of the file)")
     p.add_argument("--lines", metavar="NODES", nargs="+", default=[],
                    help="nodes along a line that gets its own colour, such as abc")
     p.add_argument("--names", metavar="NAME", nargs="+", default=[],
                    help="of the nodes; each begins with the letter of its node")
-    p.add_argument("--locations", metavar="N",
-                   help="rows of the memory, if not as many as in training")
+    p.add_argument("--locations", metavar="N", help="if not as many as in training")
     args = p.parse_args(argv)
     check(args.out, "gif")
     edges, places, walk, nodes = read_map(args.map, args.walk)

@@ -257,7 +257,7 @@ def test_picture_of_a_walk(folder):
 @pytest.mark.parametrize("flags, words", [
     ("--load rnn.npz", "has no memory"), ("--load dnc.npz", "not in the vocabulary"),
     ("--map none.txt", "cannot read none.txt"), ("--map text.txt", "no path with labels 1 to 4"),
-    ("--map bent.txt", "no map has the edge b2a"), ("--map apart.txt", "same place, or none"),
+    ("--map bent.txt", "its graph is no map"), ("--map apart.txt", "its graph is no map"),
     ("--walk a9", "no edge leads from a by 9"), ("--walk a", "1 to 20 steps"),
     ("--out b.tune", "ends in .png, .svg, .pdf or .gif"), ("--hue red", "--help"),
     ("--locations 0", "--locations")])
