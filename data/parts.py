@@ -5,11 +5,10 @@ the copy, the value of a key, the way round a ring. The table gives bits per cha
 over the first lines of the text. Each line is an episode of its own, from zero state, as the
 networks trained with --reset '\\n' see it.
 
-For the tasks path and way a second table says how much of the walks is right. A node is right if
-the network finds it likeliest, given the line before it as it is; a walk if all of its nodes are.
-Beside that stands a guess, always the node to which most edges of the line lead. Any shortest way
-is right: so of way the last row counts the lines for which a network that goes on by itself, always
-with the likeliest character, finds one.
+For the task path a second table says how much of the walks is right. A node is right if the network
+finds it likeliest, given the line before it as it is; a walk if all of its nodes are. Beside that
+stands a guess, always the node to which most edges of the line lead. --walks 6 takes the graph of
+the first line alone, and all walks of 6 steps through it.
 """
 import argparse
 import collections
@@ -24,21 +23,18 @@ import command                                                  # noqa: E402
 
 
 STEPS = 5               # of a window; forward keeps all of them
+MOST = 100_000          # walks; more take minutes and gigabytes
 
 
 def label(line):
     """For each character of a line, newline included, the part that it belongs to."""
-    before, number, sign, after = re.fullmatch(r"(\w+?)(\d?)([>?])([\w.]+)\n", line).groups()
+    before, number, sign, after = re.fullmatch(r"(\w+?)(\d?)([>?])(\w+)\n", line).groups()
     if sign == ">":                                     # copy and repeat
         return (["string"] * len(before) + ["number"] * len(number) + ["end of string"]
                 + ["copy"] * len(after) + ["end of line"])
     if before[1].isdigit():                             # the edges of a graph
-        pause, walk = ["pause"] * after.count("."), ["label", "node of the walk"]
-        if after[1].isdigit():                          # path
-            parts = ["start"] + walk * (len(after) // 2)
-        else:                                           # way
-            parts = ["start", "end"] + pause + walk * ((len(after) - 2 - len(pause)) // 2)
-        return ["edges"] * len(before) + ["end of edges"] + parts + ["end of line"]
+        return (["edges"] * len(before) + ["end of edges", "start"]
+                + ["label", "node of the walk"] * (len(after) // 2) + ["end of line"])
     if before[1].isupper():                             # recall
         return (["pairs"] * len(before) + ["end of pairs"]
                 + ["key asked for", "its value"] * (len(after) // 2) + ["end of line"])
@@ -66,14 +62,16 @@ def baseline(line):
     return collections.Counter(targets).most_common(1)[0][0] * len(line)
 
 
-def is_shortest(line, way):
-    """Whether a way, label and node in turn, is as short as that of the line, leads along the
-    line's edges, and from its start to its end."""
-    edges, _, (start, end, *rest) = line.rstrip("\n").partition("?")
-    walk, steps = start + way, range(0, len(way), 2)
-    known = {edges[i:i + 3] for i in range(0, len(edges), 3)}
-    return (len(way) == len("".join(rest).lstrip(".")) and walk[-1] == end
-            and all(walk[i:i + 3] in known for i in steps))
+def all_walks(line, steps):
+    """A line for each walk of so many steps through the graph of this line, from each node."""
+    before = line.partition("?")[0]
+    edges = [before[i:i + 3] for i in range(0, len(before), 3)]
+    walks = sorted({edge[0] for edge in edges})
+    for _ in range(steps):
+        walks = [walk + edge[1:] for walk in walks for edge in edges if edge[0] == walk[-1]]
+        if len(walks) > MOST:
+            raise command.Failure(f"there are more than {MOST:,} walks: choose fewer --walks")
+    return [f"{before}?{walk}\n" for walk in walks]
 
 
 def read_lines(path, count):
@@ -121,20 +119,6 @@ def score(script, run, lines):
              for column, line in zip(zip(*best), lines)])
 
 
-def own_ways(script, run, lines):
-    """The ways that the network takes by itself: as many characters as the lines' own have."""
-    begins = [label(line).index("label") for line in lines]
-    S, written = max(map(len, lines)), [line[:begin] for line, begin in zip(lines, begins)]
-    x, state = ["\n"] * len(lines), script.zero_state(run, len(lines))
-    for t in range(S - 1):
-        ids = script.encode(x, run.vocab, "the text").astype(int)
-        y, state, _ = script.forward(run.params, ids[None], state)
-        for b, k in enumerate(y[0].argmax(axis=1)):
-            written[b] += run.vocab[k] if len(written[b]) == t else ""
-        x = [text[t] for text in written]
-    return [text[begin:len(line) - 1] for text, begin, line in zip(written, begins, lines)]
-
-
 def tables(script, run, lines):
     """Print what the parts cost, and how much of the walks is right, if there are any."""
     pieces, by_part = batches(script, run, lines), {}
@@ -152,11 +136,6 @@ def tables(script, run, lines):
         print("\n| right | nodes | whole walks |\n|---|--:|--:|")
         for name, guess in ("the network", best), ("a guess", list(map(baseline, lines))):
             print("| {} | {:.2%} | {:.2%} |".format(name, *shares(lines, places, guess)))
-    ways = [line for line in lines if {"end", "label"} <= set(label(line))]
-    if ways:
-        own = sum((own_ways(script, run, b) for b in batches(script, run, ways)), [])
-        right = sum(map(is_shortest, ways, own)) / len(ways)
-        print(f"| a shortest way, by itself | – | {right:.2%} |")
 
 
 def work(argv):
@@ -168,8 +147,15 @@ def work(argv):
     p.add_argument("--lines", type=command.number(int, 1, 10**9), metavar="N", default=2000,
                    help="to look at (default 2000)")
     p.add_argument("--locations", metavar="N", help="of a DNC, if not as many as in training")
+    p.add_argument("--walks", type=command.number(int, 1, 1000), metavar="STEPS",
+                   help="instead of the lines: all walks of so many steps through the graph of the "
+                   "first line, from each of its nodes")
     args = p.parse_args(argv)
     lines = read_lines(args.text, args.lines)
+    if args.walks is not None:
+        if not nodes(lines[0]):
+            raise command.Failure(f"{args.text}: the first line has no graph to --walks through")
+        lines = all_walks(lines[0], args.walks)
     flags = [f"--locations={args.locations}"] if args.locations is not None else []
     script, run = command.load_run(args.checkpoint, *flags)
     command.say(f"{args.checkpoint}: {script.MODEL}, the weights of iteration {run.iter:,}")

@@ -10,9 +10,6 @@ Each line is a small task, drawn at random:
                                     and the way all round
     path      b2ca1cb1bc2cc1a?b2c1a the edges of a random graph (from, label, to) in random order;
               (here 3 nodes, 2 labels) then a start and a walk, label and node in turn
-    way       b2ca1cb1bc2cc1a?ba2c1a
-                                    the same edges; then a start, an end, and a shortest way from
-                                    one to the other, of several any
 
 What such a text costs at least is known. What is drawn costs the best predictor its entropy: a
 letter out of A costs log2 A bits, the length of a string log2 of the number of lengths, and so on.
@@ -24,7 +21,6 @@ Exit status: 0 done, 2 a wrong flag or the text cannot be written (one line says
 141 closed pipe.
 """
 import argparse
-import collections
 import math
 import os
 import random
@@ -104,13 +100,6 @@ def graph(rng, n, args):
     return leads, "".join(edges)
 
 
-def graph_price(n, args):
-    edges = n * (args.edges or args.labels)
-    labels = n * math.log2(math.comb(args.labels, args.edges or args.labels))
-    return (math.log2(math.comb(args.letters, n)) + labels + edges * math.log2(n)
-            + math.log2(math.factorial(edges)), 3 * edges)
-
-
 def path(rng, n, args):
     """A line of a graph of n nodes, a start, and a walk of args.least (0: as many) to args.steps
     steps."""
@@ -124,71 +113,16 @@ def path(rng, n, args):
 
 
 def path_price(n, args):
-    (bits, characters), least = graph_price(n, args), args.least or args.steps
-    steps = (least + args.steps) / 2
-    walk = math.log2(args.steps + 1 - least) + steps * math.log2(args.edges or args.labels)
-    return bits + math.log2(n) + walk, characters + 2 + 2 * steps + 1
-
-
-def shortest(leads, start, end):
-    """All shortest ways from start to end, label and node in turn; none if there is no way."""
-    ways, seen = [start], set()
-    while ways and not any(way[-1] == end for way in ways):
-        seen.update(way[-1] for way in ways)
-        ways = [way + label + b for way in ways for label, b in leads[way[-1]].items()
-                if b not in seen]
-    return [way[1:] for way in ways if way[-1] == end]
-
-
-def way(rng, n, args):
-    """A line of a graph of n nodes, two of them, and one of the shortest ways from the first to the
-    second. If there is none, all is drawn anew."""
-    ways = []
-    while not ways:
-        leads, line = graph(rng, n, args)
-        start, end = rng.sample(list(leads), 2)
-        ways = shortest(leads, start, end)
-    return f"{line}?{start}{end}{'.' * args.pause}{rng.choice(ways)}\n"
-
-
-def way_price(n, args):
-    """What is found at each distance from the start, with its probability: how many nodes are seen,
-    and how many shortest ways lead to each of the last ones. Each is as likely the end."""
-    (bits, characters), k = graph_price(n, args), args.edges or args.labels
-    found, reached, choice, steps = {(1, (1,)): 1.0}, 0, 0, 0
-    for distance in range(1, n):
-        further = collections.Counter()
-        for (seen, ways), p in found.items():
-            for new, q in next_nodes(ways * k, n - seen, n).items():
-                further[seen + len(new), new] += p * q
-        found = further
-        for (_, ways), p in found.items():
-            reached += p * len(ways) / (n - 1)
-            choice += p * sum(map(math.log2, ways)) / (n - 1)
-            steps += p * distance * len(ways) / (n - 1)
-    return (bits + math.log2(n * (n - 1) * reached) + choice / reached,
-            characters + 3 + args.pause + 2 * steps / reached + 1)
-
-
-def next_nodes(edges, unseen, n):
-    """Edges to which so many ways lead, each edge to any of n nodes, of which so many are unseen:
-    {how many ways lead to each node that was unseen: probability}."""
-    found = {(): 1.0}
-    for ways in edges:
-        further = collections.Counter()
-        for nodes, p in found.items():
-            further[nodes] += p * (n - unseen) / n
-            if len(nodes) < unseen:
-                further[tuple(sorted((*nodes, ways)))] += p * (unseen - len(nodes)) / n
-            for i, before in enumerate(nodes):
-                further[tuple(sorted((*nodes[:i], before + ways, *nodes[i + 1:])))] += p / n
-        found = further
-    return found
+    k, least = args.edges or args.labels, args.least or args.steps
+    edges, steps = n * k, (least + args.steps) / 2
+    graphs = (math.log2(math.comb(args.letters, n)) + n * math.log2(math.comb(args.labels, k))
+              + edges * math.log2(n) + math.log2(math.factorial(edges)))
+    walk = math.log2(n) + math.log2(args.steps + 1 - least) + steps * math.log2(k)
+    return graphs + walk, 3 * edges + 2 + 2 * steps + 1
 
 
 TASKS = {"copy": (copy, copy_price), "repeat": (repeat, repeat_price),
-         "recall": (recall, recall_price), "ring": (ring, ring_price), "path": (path, path_price),
-         "way": (way, way_price)}
+         "recall": (recall, recall_price), "ring": (ring, ring_price), "path": (path, path_price)}
 
 
 def floor(args):
@@ -242,16 +176,15 @@ def parse(argv):
                        description=(__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0])
     p.add_argument("task", metavar="TASK", choices=TASKS, help=" or ".join(TASKS))
     for name, low, high, default, meaning in (
-            ("shortest", 1, 1000, 1, "letters, pairs or nodes (way: from 2) of the shortest line"),
+            ("shortest", 1, 1000, 1, "letters, pairs or nodes of the shortest line"),
             ("longest", 1, 1000, 8, "letters, pairs or nodes of the longest line"),
             ("letters", 1, 26, 26, "how many different letters"),
             ("times", 1, 9, 3, "repeat: copies at most"),
             ("queries", 0, 1000, 0, "recall: keys that are asked for; 0: as many as pairs"),
-            ("labels", 1, 9, 2, "path and way: how many different labels"),
-            ("edges", 0, 9, 0, "path and way: edges of each node; 0: as many as labels"),
+            ("labels", 1, 9, 2, "path: how many different labels"),
+            ("edges", 0, 9, 0, "path: edges of each node; 0: as many as labels"),
             ("least", 0, 1000, 0, "path: steps of the shortest walk; 0: as many as --steps"),
             ("steps", 1, 1000, 6, "path: steps of the longest walk"),
-            ("pause", 0, 1000, 0, "way: dots before the way, time to think"),
             ("size", 1, 10**10, 10_000_000, "characters, up to the next end of a line"),
             ("seed", 0, 2**62, 1, "of all that is drawn")):
         p.add_argument(f"--{name}", type=command.number(int, low, high), metavar="N",
@@ -260,18 +193,13 @@ def parse(argv):
                    help="recall: each key is asked for once, in random order")
     p.add_argument("--out", metavar="FILE", help="the text (default: standard output)")
     args = p.parse_args(argv)
-    if args.task == "way":
-        args.shortest = max(args.shortest, 2)
-    if args.task in ("recall", "ring", "path", "way") and args.longest > args.letters:
+    if args.task in ("recall", "ring", "path") and args.longest > args.letters:
         raise command.Failure(f"--longest {args.longest} pairs or nodes need as many different "
                               f"letters, and --letters is {args.letters}")
     for less, more in (("shortest", "longest"), ("edges", "labels"), ("least", "steps")):
         if getattr(args, less) > getattr(args, more):
             raise command.Failure(f"--{less} {getattr(args, less)} is more than --{more} "
                                   f"{getattr(args, more)}")
-    if args.task == "way" and args.longest * (args.edges or args.labels) > 32:
-        raise command.Failure("way: a graph may have at most 32 edges, or the floor would take too "
-                              "long")
     if args.once and args.queries:
         raise command.Failure("--once asks for as many keys as there are: it does not go with "
                               "--queries")

@@ -8,7 +8,6 @@ import json
 import lzma
 import math
 import os
-import random
 import re
 import shlex
 import signal
@@ -37,9 +36,7 @@ TINY = {"copy": "--longest 3 --letters 2",
         "path": "--longest 2 --letters 2 --steps 1 --size 600000",
         "path of one label": "--longest 2 --letters 3 --labels 1 --least 1 --steps 3",
         "path, labels lacking": "--longest 2 --letters 2 --labels 2 --edges 1 --least 2 --steps 3",
-        "path of one node": "--longest 1 --letters 2 --labels 3 --edges 2 --least 1 --steps 3",
-        "way": "--shortest 2 --longest 2 --letters 2 --pause 2 --size 600000",
-        "way of one label": "--shortest 2 --longest 3 --letters 3 --labels 1"}
+        "path of one node": "--longest 1 --letters 2 --labels 3 --edges 2 --least 1 --steps 3"}
 
 
 def test_story():
@@ -110,36 +107,19 @@ def walks(leads, starts, steps):
     return starts
 
 
-def shortest_ways(leads, nodes):
-    """All shortest ways, {(start, end): walks}; what cannot be reached is not there."""
-    found = {}
-    for start, end in itertools.permutations(nodes, 2):
-        for steps in range(1, len(nodes)):
-            ways = [walk for walk in walks(leads, start, steps) if walk[-1] == end]
-            if ways:
-                found[start, end] = ways
-                break
-    return found
-
-
 def all_lines(task, shortest=1, longest=8, letters=26, times=3, queries=0, once=False, labels=2,
-              edges=0, least=0, steps=6, pause=0):
+              edges=0, least=0, steps=6):
     """Every line that may come, with its probability, by going through all that can be drawn:
     groups of lines are as likely, and the lines of a group."""
     for n in range(shortest, longest + 1):
-        if task in ("path", "way"):
+        if task == "path":
             graphs = [(nodes, leads, ["".join(order) + "?" for order in itertools.permutations(
                           map("".join, leads.items()))])
                       for nodes in itertools.combinations(string.ascii_lowercase[:letters], n)
                       for leads in all_graphs(nodes, labels, edges)]
-        if task == "path":
             groups = [[text + walk for nodes, leads, texts in graphs for text in texts
                        for walk in walks(leads, nodes, length)]
                       for length in range(least or steps, steps + 1)]
-        elif task == "way":
-            groups = [[text + start + end + "." * pause + way[1:] for way in ways]
-                      for nodes, leads, texts in graphs for text in texts
-                      for (start, end), ways in shortest_ways(leads, nodes).items()]
         else:
             groups = [all_strings(task, n, letters, times, queries, once)]
         for drawn in groups:
@@ -170,34 +150,6 @@ def test_floor_and_frequencies(name):
         assert abs(counts[line] - len(lines) * p) < 6 * math.sqrt(len(lines) * p)
 
 
-@pytest.mark.parametrize("n, labels, edges", [(3, 2, 2), (3, 3, 1), (4, 2, 1), (5, 1, 1)])
-def test_price_of_a_way(n, labels, edges):
-    """Graphs of which several ways are equally short, without going through orders of edges."""
-    module = load("data/tasks.py")
-    args = module.parse(["way", *f"--labels {labels} --edges {edges} --pause 3".split()])
-    nodes = string.ascii_lowercase[:n]
-    found = [ways for leads in all_graphs(nodes, labels, edges)
-             for ways in shortest_ways(leads, nodes).values()]
-    bits = (math.log2(math.comb(26, n)) + math.log2(math.factorial(n * edges))
-            + math.log2(len(found)) + sum(math.log2(len(ways)) for ways in found) / len(found))
-    characters = 3 * n * edges + 7 + sum(len(ways[0]) - 1 for ways in found) / len(found)
-    assert module.way_price(n, args) == pytest.approx((bits, characters))
-
-
-def test_each_shortest_way_is_as_likely(monkeypatch):
-    """Also where more of them begin with one edge than with another."""
-    module = load("data/tasks.py")
-    leads = {"a": {"1": "b", "2": "c"}, "b": {"1": "d", "2": "d"}, "c": {"1": "d", "2": "a"},
-             "d": {"1": "d", "2": "d"}}
-    monkeypatch.setattr(module, "graph", lambda *_: (leads, ""))
-    rng, args = random.Random(1), module.parse(["way"])
-    ways = collections.Counter(module.way(rng, 4, args) for _ in range(10_000))
-    ways = {line[3:-1]: count for line, count in ways.items() if line.startswith("?ad")}
-    assert ways.keys() == {"1b1d", "1b2d", "2c1d"}
-    assert max(ways.values()) - min(ways.values()) < 0.2 * sum(ways.values()) / 3
-    assert module.shortest(leads, "d", "a") == []
-
-
 def test_a_text_comes_again_with_its_seed(tmp_path):
     texts = {seed: tasks("recall", "--size", 5_000, "--seed", seed)[0] for seed in (1, 2, 3)}
     assert len(set(texts.values())) == 3
@@ -221,9 +173,6 @@ def test_a_text_comes_again_with_its_seed(tmp_path):
     ("path --labels 10", "whole number from 1 to 9"), ("path --steps 0", "--steps"),
     ("path --edges 3", "--edges 3 is more than --labels 2"),
     ("path --least 7", "--least 7 is more than --steps 6"),
-    ("way --letters 7", "--longest 8 pairs or nodes need as many"),
-    ("way --longest 1", "--shortest 2 is more than --longest 1"),
-    ("way --labels 5", "at most 32 edges"),
     ("copy --out none/a.txt", "cannot write none/a.txt: No such file"),
     ("copy --out .", "cannot write .: ")])
 def test_errors(tmp_path, flags, words):
@@ -296,7 +245,7 @@ def test_from_python_standard_output_is_not_touched(error, status, capfd, monkey
 @pytest.mark.parametrize("level", ["-B", "-OO"])
 def test_help(level):
     text = python(ROOT, level, TASKS, "--help").stdout
-    words = "copy repeat recall ring path way --size --seed --out"
+    words = "copy repeat recall ring path --size --seed --out"
     assert all(word in text for word in words.split())
 
 
@@ -307,10 +256,7 @@ PARTS = {"ab>ab\n": "string 2, end of string 1, copy 2, end of line 1",
          "abba?aba\n": "steps 4, end of steps 1, start 1, way round 2, end of line 1",
          "a1a?a1a\n": "edges 3, end of edges, start, label, node of the walk, end of line",
          "b2aa1bb1ba4a?b1b2a\n": "edges 12, end of edges, start, label, node of the walk, "
-                                 "label, node of the walk, end of line",
-         "b2aa1b?ab1b\n": "edges 6, end of edges, start, end, label, node of the walk, end of line",
-         "b2aa1b?ab..1b\n": "edges 6, end of edges, start, end, pause 2, label, node of the walk, "
-                            "end of line"}
+                                 "label, node of the walk, end of line"}
 
 
 @pytest.mark.parametrize("line, parts", PARTS.items())
@@ -320,11 +266,11 @@ def test_parts_of_a_line(line, parts):
     assert load("data/parts.py").label(line) == expected
 
 
-@pytest.mark.parametrize("flags", ["path --least 1 --labels 4 --edges 2", "way --pause 3", "way"])
-def test_nodes_follow_from_the_edges(flags):
+def test_nodes_follow_from_the_edges():
     """With the lines' own characters all are right; with one wrong, so is one line."""
     parts = load("data/parts.py")
-    lines = tasks(*flags.split(), "--size", 9_000)[0].splitlines(keepends=True)
+    text, _ = tasks(*"path --least 1 --labels 4 --edges 2 --size 9000".split())
+    lines = text.splitlines(keepends=True)
     places = [parts.nodes(line) for line in lines]
     for line, positions in zip(lines, places):
         edges, _, answer = line.partition("?")
@@ -347,18 +293,14 @@ def test_baseline_is_the_commonest_target():
                         list(map(parts.baseline, lines))) == (3 / 5, 0)
 
 
-def test_any_shortest_way_is_right():
-    """And none that is longer, or leaves the edges, or ends elsewhere."""
-    parts = load("data/parts.py")
-    for leads in all_graphs("abc", 2, 2):
-        edges = "".join(map("".join, leads.items()))
-        for (start, end), ways in shortest_ways(leads, "abc").items():
-            line = f"{edges}?{start}{end}..{ways[-1][1:]}\n"
-            right = {way[1:] for way in ways}
-            tried = {walk[1:] for steps in range(3) for walk in walks(leads, start, steps)}
-            tried |= {"1" + end, "2" + end, "3" + end, "1", "", "1a2b2", end, "..", "\n"}
-            assert {way for way in tried if parts.is_shortest(line, way)} == right
-    assert not parts.is_shortest("a1bb2cc1a?bc2c1c\n", "b2cc")     # across edges
+def test_all_walks():
+    """Each walk along the edges of a graph in which nodes have 0 to 3 edges, once."""
+    leads = {"b2": "a", "b1": "c", "a1": "b", "b4": "b", "c3": "a", "a3": "d"}
+    text = "".join(map("".join, leads.items()))
+    for steps in (1, 2, 5):
+        lines = load("data/parts.py").all_walks(text + "?b2a1b\n", steps)
+        assert len(set(lines)) == len(lines)
+        assert sorted(lines) == sorted(f"{text}?{walk}\n" for walk in walks(leads, "abc", steps))
 
 
 def test_parts_add_up_to_the_score_of_the_script(script, capsys):
@@ -384,12 +326,11 @@ def test_parts_add_up_to_the_score_of_the_script(script, capsys):
 def network(tmp_path_factory):
     """A folder with net.npz, a small RNN for lines of all tasks, and some texts."""
     folder = tmp_path_factory.mktemp("parts")
-    lines = [line for task in ("copy", "path", "way")
-             for line in tasks(task, "--letters", 3, "--longest", 3, "--size", 600, "--pause", 1)
-             [0].splitlines(keepends=True)]
-    (folder / "text.txt").write_text("".join(lines))
+    (folder / "text.txt").write_text("".join(
+        tasks(task, "--letters", 3, "--longest", 3, "--size", 600)[0] for task in ("copy", "path")))
     for name, text in (("empty", ""), ("cut", "ab>ab"), ("short", "a?a\n"), ("blank", "\nab>ab\n"),
-                       ("prose", "It rang.\n"), ("odd", "a1a?a1\n"), ("other", "xy>xy\n")):
+                       ("prose", "It rang.\n"), ("odd", "a1a?a1\n"), ("other", "xy>xy\n"),
+                       ("graph", "a1bb1bb2a?a1b\n")):
         (folder / f"{name}.txt").write_text(text)
     python(folder, ROOT / "rnn-numpy.py", *"--data text.txt --hidden 8 --seqlength 10 --iters 1 "
            "--val 0 --init 3 --save net.npz".split())
@@ -419,33 +360,20 @@ def test_batches_change_nothing(network):
         module.score(script, run, lines[:1])
 
 
-def test_the_ways_that_a_network_takes_by_itself(network):
-    """Each character is the likeliest one, given the line up to the way and what it has written."""
-    module = load("data/parts.py")
-    script, run = module.command.load_run(str(network / "net.npz"))
-    lines = [line for line in (network / "text.txt").read_text().splitlines(keepends=True)
-             if "." in line]
-    assert len(set(map(len, lines))) > 1
-    for line, way in zip(lines, module.own_ways(script, run, lines), strict=True):
-        before = line[:line.index(".") + 1]
-        best = module.score(script, run, [before + way + "\n"])[1][0]
-        assert way == best[len(before):-1] and len(before + way) == len(line) - 1
-
-
 def test_walks_that_are_right(network):
-    """The second table: as shares says, and as is_shortest does."""
+    """The second table: as shares says."""
     module, (table, _) = load("data/parts.py"), parts(network, "net.npz", "text.txt")
     script, run = module.command.load_run(str(network / "net.npz"))
     lines = [line for line in (network / "text.txt").read_text().splitlines(keepends=True)
              if "?" in line]
     places, best = list(map(module.nodes, lines)), module.score(script, run, lines)[1]
-    ways = [line for line in lines if "." in line]
-    shortest = map(module.is_shortest, ways, module.own_ways(script, run, ways))
     expected = [["the network", *map("{:.2%}".format, module.shares(lines, places, best))],
                 ["a guess", *map("{:.2%}".format, module.shares(
-                    lines, places, list(map(module.baseline, lines))))],
-                ["a shortest way, by itself", "–", f"{sum(shortest) / len(ways):.2%}"]]
-    assert table[-3:] == expected
+                    lines, places, list(map(module.baseline, lines))))]]
+    assert table[-2:] == expected
+    table, _ = parts(network, "net.npz", "graph.txt", "--walks", 2)
+    assert table[-8][:2] == ["node of the walk", "10"], table    # of abb, aba, bbb, bba, bab
+
 
 
 @pytest.mark.parametrize("flags, words", [
@@ -456,6 +384,7 @@ def test_walks_that_are_right(network):
     ("net.npz odd.txt", "line 1 is none that"), ("net.npz other.txt", "not in the vocabulary"),
     ("net.npz net.npz", "cannot read net.npz"), ("net.npz text.txt --lines 0", "--lines"),
     ("net.npz text.txt --lines -1", "--lines"), ("net.npz text.txt --locations 4", "--locations"),
+    ("net.npz text.txt --walks 2", "no graph"), ("net.npz graph.txt --walks 99", "fewer --walks"),
     ("net.npz", "required: text")])
 def test_errors_of_parts(network, flags, words):
     assert words in parts(network, *flags.split(), status=2)[1]

@@ -68,7 +68,7 @@ MISTAKES = [
     ("gru", "[dr, dz, dn * r]", "[dr, dz, dn]", "backward, one step: WRONG: gradient of Whh"),
     ("gru", "restart(dh_ + du[t] @ Whh, fresh[t])", "dh_ + restart(du[t] @ Whh, fresh[t])",
      "--reset, backward: WRONG: gradient of"),
-    ("gru", "h_[t] @ WhhT, h_[t])", "h_[t] @ WhhT, h[t - 1])", "--reset, forward: WRONG: "),
+    ("gru", "h_[t] @ WhhT, h_[t])", "h_[t] @ WhhT, h[t - 1])", "backward, one step: WRONG: "),
     ("gru", "(2, S, B, H), Whh.dtype)", "(2, S, B, H))", "WRONG: forward with complex numbers: "),
     ("gru", "(2, S, B, len(Whh)), Whh.dtype)", "(2, S, B, len(Whh)))", "single .* float64"),
     ("gru", "dh = drop(mask, ", "dh = drop(None, ", "--dropout, backward: WRONG: "),

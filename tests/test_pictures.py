@@ -28,6 +28,8 @@ COPIES = "\nhgfadc>hgfadc\nbead>bead\nc>c\n"
 LOG = "# lstm\thidden=8\tbatchsize={}\tseqlength={}\tdata='batchsize=7'\tcolumns: iter seconds\n"
 CURVES = [ROOT / "pictures" / "curves.py", "rnn.tsv"]
 MEMORY = [ROOT / "pictures" / "memory.py", "--load", "dnc.npz"]
+WALK = [ROOT / "pictures" / "walk.py", "--load", ROOT / "data" / "path-trained.npz", "--map",
+        ROOT / "data" / "metro.txt"]
 
 
 def drawn(folder, *command, level="-B"):
@@ -43,7 +45,7 @@ def drawn(folder, *command, level="-B"):
 
 def refused(folder, words, *command, **options):
     """Status 2, and one line on standard error."""
-    done = python(folder, *command, status=2, says=r"(curves|memory)\.py: ", **options)
+    done = python(folder, *command, status=2, says=r"(curves|memory|walk)\.py: ", **options)
     assert done.stdout == "" and words in done.stderr
 
 
@@ -131,7 +133,7 @@ def right_in_lines(name, lines, **more):
     model, path = load("dnc-numpy.py"), ROOT / "data" / f"{name}.npz"
     flags = [f"--{key}={value}" for key, value in more.items()]
     _, shipped, _ = model.begin([f"--load={path}", "--iters=0", *flags])
-    assert path.stat().st_size < 120_000 and shipped.iter > 0 and shipped.settings.reset == "\n"
+    assert path.stat().st_size < 600_000 and shipped.iter > 0 and shipped.settings.reset == "\n"
     assert shipped.settings.data is None                # there is no such file at the user's
     state, right = model.zero_state(shipped, 1), []
     for line, known in lines:
@@ -144,7 +146,8 @@ def right_in_lines(name, lines, **more):
 def test_shipped_networks():
     """copy-trained.npz copies strings of 1 to 20 letters, and of 40, which it has never seen;
     recall-trained.npz knows the value of each key, of 4 pairs and of 6, which it has never seen;
-    ring-trained.npz knows the way round."""
+    ring-trained.npz knows the way round; path-trained.npz knows each node of a walk on the map of
+    metro.txt, which it has never seen."""
     rng, copies, longer, pairs, more, rings = random.Random(3), [], [], [], [], []
     for k in range(40):
         for n, lines in ((1 + k % 20, copies), (40, longer)):
@@ -163,6 +166,10 @@ def test_shipped_networks():
     assert right_in_lines("recall-trained", pairs) > 0.98
     assert right_in_lines("recall-trained", more, locations=16) > 0.95
     assert right_in_lines("ring-trained", rings) > 0.98
+    parts = load("data/parts.py")
+    walks = parts.all_walks((ROOT / "data" / "metro.txt").read_text(), 8)
+    walks = [(line, parts.nodes(line)) for line in rng.sample(walks, 40)]
+    assert right_in_lines("path-trained", walks, locations=48) > 0.98
 
 
 @pytest.mark.parametrize("text, flags", [
@@ -178,10 +185,10 @@ def test_picture_of_the_memory(folder, text, flags):
 
 
 def film(folder, *command):
-    """Run memory.py for a film; returns its bytes and its frames as arrays, and their durations."""
+    """Run a script for a film; returns its bytes and its frames as arrays, and their durations."""
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("PIL.Image")
-    python(folder, *MEMORY, *command, "--out", "a.gif")
+    python(folder, *command, "--out", "a.gif")
     with image.open(folder / "a.gif") as gif:
         frames, durations = [], []
         for k in range(gif.n_frames):
@@ -195,8 +202,8 @@ def test_film_of_a_copy(folder):
     """A frame for each step; what it shows stays, and more is added from the left to the right."""
     (folder / "line.txt").write_text("\nhgfa>hgfa\n")
     size, frames, durations = film(
-        folder, "--text", "@line.txt", "--load", ROOT / "data" / "copy-trained.npz", "--locations",
-        "12", "--panels", "write", "read")
+        folder, *MEMORY, "--text", "@line.txt", "--load", ROOT / "data" / "copy-trained.npz",
+        "--locations", "12", "--panels", "write", "read")
     assert size < 1e6 and len(frames) == len(durations) == 11
     assert durations[-1] > 2000 > 4 * max(durations[:-1])
     height, width, _ = frames[0].shape
@@ -217,6 +224,49 @@ def test_panels(folder, panels):
     width, height = drawn(folder, *MEMORY, "--text", TEXT, "--panels", *panels)
     assert width > height
     assert drawn(folder, *MEMORY, "--text", TEXT)[1] > 1.5 * height
+
+
+def test_a_walk_reads_the_edges_that_it_needs():
+    """On the map, whose edges lead to the north, east, south or west. What each step reads most is
+    the location that the edge from there by that label was written to."""
+    walk = load("pictures/walk.py")
+    model, run = walk.command.load_run(WALK[2], "--locations=48")
+    edges, places, asked, nodes = walk.read_map(WALK[4], None)
+    for a, label, b in edges:
+        step = dict(zip("1234", [(0, 1), (1, 0), (0, -1), (-1, 0)]))[label]
+        assert (places[b][0] - places[a][0], places[b][1] - places[a][1]) == step
+    done, own = walk.take(model, run, edges, asked), WALK[4].read_text().partition("?")[2]
+    assert list(done.nodes) == nodes == list(own[2::2]) and min(done.sure) > 0.5
+    assert list(done.edges.values()) == edges
+    looked = [done.edges[read.argmax()] for read in done.read]
+    assert looked == list(map("".join, zip(asked[0] + done.nodes, asked[1:], done.nodes)))
+
+
+def test_picture_of_a_walk(folder):
+    width, height = drawn(folder, *WALK, *"--locations 48 --lines cdef --names Castle".split(),
+                          level="-OO")
+    assert width == 1725 and 700 < height < 1000
+    size, frames, durations = film(folder, *WALK)
+    assert size < 1e6 and len(frames) == 8 and durations[-1] > 3 * max(durations[:-1])
+    half = frames[0].shape[1] // 2                      # the memory is on the right
+    read = [(image[:, half:, 2] - image[:, half:, 0] > 80).sum() for image in frames]
+    asked = [(image.max(axis=2) < 100).sum() for image in frames]       # black
+    assert min(np.diff(read)) > 500 and min(np.diff(asked)) > 100       # one step more
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("--load rnn.npz", "has no memory"), ("--load dnc.npz", "not in the vocabulary"),
+    ("--map none.txt", "cannot read none.txt"), ("--map text.txt", "no path with labels 1 to 4"),
+    ("--map bent.txt", "its graph is no map"), ("--map apart.txt", "its graph is no map"),
+    ("--walk a9", "no edge leads from a by 9"), ("--walk a", "1 to 20 steps"),
+    ("--out b.tune", "ends in .png, .svg, .pdf or .gif"), ("--hue red", "--help"),
+    ("--locations 0", "--locations")])
+def test_errors_of_walk(folder, flags, words):
+    pytest.importorskip("matplotlib")
+    (folder / "bent.txt").write_text("a2bb2a?a2b\n")
+    (folder / "apart.txt").write_text("a2bc2d?a2b\n")
+    refused(folder, words, *WALK, "--out", "b.png", *flags.split(" "), timeout=60)
+    assert not list(folder.glob("b.*"))
 
 
 def test_every_character_has_a_name():
@@ -338,7 +388,8 @@ def test_errors_of_curves(tmp_path, content, words):
     assert not (tmp_path / "a.png").exists()
 
 
-@pytest.mark.parametrize("command", [CURVES, [*MEMORY, "--text", TEXT]], ids=["curves", "memory"])
+@pytest.mark.parametrize("command", [CURVES, [*MEMORY, "--text", TEXT], WALK],
+                         ids=["curves", "memory", "walk"])
 def test_what_cannot_be_drawn(folder, tmp_path, command):
     refused(folder, "its folder is not there", *command, "--out", "none/a.png")
     refused(folder, "no regular file", *command, "--out", ".")
@@ -353,7 +404,8 @@ def test_what_cannot_be_drawn(folder, tmp_path, command):
 
 
 @posix
-@pytest.mark.parametrize("command", [CURVES, [*MEMORY, "--text", TEXT]], ids=["curves", "memory"])
+@pytest.mark.parametrize("command", [CURVES, [*MEMORY, "--text", TEXT], WALK],
+                         ids=["curves", "memory", "walk"])
 def test_a_picture_that_fails_leaves_the_one_before(folder, tmp_path, command):
     """A full disk, here a limit on the size of files; Ctrl-C while it is drawn."""
     pytest.importorskip("matplotlib")
