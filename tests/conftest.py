@@ -30,9 +30,11 @@ SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_inter
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"    # what steers a terminal, but tab and newline
 
-# A job in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A job in the background ignores Ctrl-C, one of nohup a hangup, too; and so would all processes
+# that the tests start and interrupt. They do not inherit handlers.
+for name in ("SIGINT", "SIGHUP"):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, name), lambda *_: None)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limits or devices")
 
