@@ -592,7 +592,7 @@ GROUPS = {          # group: {flag: (type, smallest value or length, default, un
         "temperature": (float, 0, 1.0, "X", "of sampling; below 1: careful; 0: the likeliest"),
         "prime": (str, 1, "", "TEXT", "that a sample continues; @FILE reads it from there")},
     "files": {
-        "save": (str, 1, None, "FILE", "checkpoint: the last weights and the best"),
+        "save": (str, 1, None, "FILE", "checkpoint: the last weights, their average and the best"),
         "load": (str, 1, None, "FILE", "checkpoint to continue, or to start from on another text"),
         "fname": (str, 1, None, "FILE", "log: figures are appended to it, tab-separated")}}
 TABLE = {name: row for group in GROUPS.values() for name, row in group.items()}
@@ -713,7 +713,7 @@ def begin(argv):
     run.settings = argparse.Namespace(**{name: getattr(args, name) for name in SAVED})
     if args.iters == 0 and args.load:
         say(f"the best weights of {args.load}: iteration {run.best_iter}, {run.best:.4f} BPC"
-            if run.best_params else f"the last weights of {args.load}: iteration {run.iter}")
+            if run.best_params else f"the averaged weights of {args.load}: iteration {run.iter}")
         run.params = run.best_params or run.average
     elif not args.continued:                            # a best is of one held-out text
         vars(run).update(digest=text.digest, heldout=text.heldout, best=math.inf, best_iter=0,

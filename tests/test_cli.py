@@ -213,7 +213,7 @@ def test_samples_are_reproducible_and_have_their_length(rnn):
     rnn.text.unlink()                  # not needed to sample; nothing is written
     load = f"--load 2.npz --iters 0 {hot}"                  # the last check's, once more
     assert rnn.run(load).stdout == (
-        f"the last weights of 2.npz: iteration 2\n----\n{other[1]}\n----\n")
+        f"the averaged weights of 2.npz: iteration 2\n----\n{other[1]}\n----\n")
     assert samples(rnn.run(load + " --sample_length 1").stdout) == [other[1][:1]]
     assert samples(rnn.run(load + " --seed 3").stdout) != [other[1]]
     assert rnn.run(load + " --sample_length 0").stdout.count("\n") == 1
