@@ -20,7 +20,9 @@ import warnings
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+from command import ROOT, Failure, Parser, leave, one_line, run, say        # noqa: E402
+
 V, B = 7, 2                         # characters, streams
 STEP, DELTA = 1e-20, 1e-6           # of the complex step, of the difference quotient
 RESET = 2                           # the character that resets a stream, where one does
@@ -31,10 +33,6 @@ NEEDED = ("MODEL", "param_shapes", "state_shapes", "init_params", "forward", "ba
 
 class Wrong(Exception):
     """The first thing that is wrong."""
-
-
-class Failure(Exception):
-    """Why the script cannot be checked."""
 
 
 @contextlib.contextmanager
@@ -407,19 +405,6 @@ def checks(name, module):
             ("MODEL has a new name", model.check_name)]
 
 
-def say(text, end="\n", file=None):
-    """Print, control characters spelt out."""
-    try:
-        SHIPPED["rnn"].say(text, end, file)
-    except ValueError:
-        raise Failure("the script has closed standard output")
-
-
-def one_line(text):
-    line = " ".join(text.split())
-    return line if len(line) < 500 else line[:500] + " ..."
-
-
 def check(name, path):
     """Print what is right, up to what is not; returns the exit status."""
     module = load(path)
@@ -431,40 +416,29 @@ def check(name, path):
             for what, function, *args in checks(name, module):
                 say(what, end=": ")
                 function(*args)
+                if sys.stdout.closed:
+                    raise Failure(f"{path} has closed standard output")
                 say("ok")
     except Wrong as e:
         say(one_line(f"WRONG: {e}"))
         return 1
     except Failure:
-        say("")                                         # its message goes to standard error
+        if not sys.stdout.closed:
+            say("")                                     # its message goes to standard error
         raise
     say(f"right: {path} solves {name}")
     return 0
 
 
-def main(argv):
-    """Run the command line; returns the exit status."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        if len(argv) != 2 or argv[0] not in EXERCISES:
-            usage = f"usage: check.py {'|'.join(EXERCISES)} SCRIPT"
-            say(usage, file=None if "--help" in argv else sys.stderr)
-            return 2 * ("--help" not in argv)
-        return check(*argv)
-    except Failure as e:
-        say(one_line(f"check.py: {e}"), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except OSError as e:                                # of standard output: | head, a full disk
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(e, BrokenPipeError):
-            return 141
-        say(f"check.py: cannot write the output: {e.strerror}", file=sys.stderr)
-        return 2
+def work(argv):
+    """The command line; returns the exit status."""
+    p = Parser(prog="check.py", description=__doc__,
+               formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("exercise", choices=EXERCISES)
+    p.add_argument("script")
+    args = p.parse_args(argv)
+    return check(args.exercise, args.script)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(run("check.py", work))

@@ -7,10 +7,10 @@ A solution is the script to start from, how its docstring begins, and changes in
 lines with - go, lines with + come, the others only show where. Lines with # are remarks on the
 change below them.
 """
+import argparse
 import os
-import sys
 
-from check import ROOT, Failure, one_line, say
+from check import ROOT, Failure, Parser, leave, run
 
 SOLUTIONS = {}
 
@@ -410,33 +410,29 @@ def solved(name):
 
 def write(path, source):
     """Write a new file, whole or not at all."""
-    with open(path, "x", encoding="utf-8", newline="\n") as file:
+    try:
+        file = open(path, "x", encoding="utf-8", newline="\n")
+    except FileExistsError:
+        raise Failure(f"{path} exists: give another name")
+    with file:
         try:
             file.write(source)
             file.flush()
-        except BaseException:
+        except BaseException as e:
+            e.filename = path                           # for the message
             os.remove(path)
             raise
 
 
-def main(argv):
-    """Run the command line; returns the exit status."""
-    try:
-        if len(argv) != 2 or argv[0] not in SOLUTIONS:
-            raise Failure(f"usage: solutions.py {'|'.join(SOLUTIONS)} FILE")
-        write(argv[1], solved(argv[0]))
-        return 0
-    except FileExistsError:
-        message = f"{argv[1]} exists: give another name"
-    except OSError as e:
-        message = f"cannot write {argv[1]}: {e.strerror}"
-    except Failure as e:
-        message = str(e)
-    except KeyboardInterrupt:
-        return 130
-    say(one_line(f"solutions.py: {message}"), file=sys.stderr)
-    return 2
+def work(argv):
+    """The command line."""
+    p = Parser(prog="solutions.py", description=__doc__,
+               formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("exercise", choices=SOLUTIONS)
+    p.add_argument("file", help="to write; it may not exist")
+    args = p.parse_args(argv)
+    write(args.file, solved(args.exercise))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(run("solutions.py", work))

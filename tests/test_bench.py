@@ -116,6 +116,6 @@ def test_the_other_benches_measure(tmp_path):
     assert re.search(r"\n\| rnn \| 4/8/5 \| [\d,]+ \| [\d,]+ \| \d+\.\d\d \|\n$", out)
     out, _ = bench(tmp_path, "learning.py", "--sides", "rnn", "article's way", "--seconds", 1,
                    "--seeds", 1, *more[:1], *[name.replace("a.", "b.") for name in more[1:]])
-    rows = re.findall(r"^\| (rnn|article's way) \| 1 \|.* (\d\.\d{3}) \|$", out, re.M)
+    rows = re.findall(r"^\| (rnn|article's way) \| 1 \|.* (\d+\.\d{3}) \|$", out, re.M)
     assert [name for name, _ in rows] == ["rnn", "article's way"]
     assert len(list(tmp_path.glob("*.png"))) == 2 * (len(more) - 1)

@@ -21,7 +21,7 @@ def checked(name, source, folder, monkeypatch, capsys):
     """Status, and what the check says of a script: the lines."""
     monkeypatch.chdir(folder)
     pathlib.Path("my.py").write_text(source, encoding="utf-8")
-    status, (out, err) = check.main([name, "my.py"]), capsys.readouterr()
+    status, (out, err) = check.work([name, "my.py"]), capsys.readouterr()
     assert err == "" and os.listdir() == ["my.py"]
     return status, out.splitlines()
 
@@ -29,7 +29,7 @@ def checked(name, source, folder, monkeypatch, capsys):
 def as_a_reader(folder, script, *arguments, **options):
     """Run Python as a reader does; docstrings are gone."""
     script = script if script == "my.py" else ROOT / "exercises" / script
-    return python(folder, "-B", "-OO", script, *arguments, says=r"\w+\.py: |usage: ", **options)
+    return python(folder, "-B", "-OO", script, *arguments, says=r"\w+\.py: ", **options)
 
 
 @pytest.mark.parametrize("name", check.EXERCISES)
@@ -162,10 +162,12 @@ def test_equations_of_the_dnc_and_of_dropout(drop):
 
 
 @pytest.mark.parametrize("command, message", [
-    ("check.py cell none.py", "cannot read none.py: No such file"), ("check.py cell", "usage: "),
-    ("check.py lstm my.py", "usage: "), ("check.py cell .", "cannot read .: it is not a regular"),
+    ("check.py cell none.py", "cannot read none.py: No such file"),
+    ("check.py cell", "required: script"), ("check.py lstm my.py", "invalid choice: 'lstm'"),
+    ("check.py cell .", "cannot read .: it is not a regular"),
     ("check.py cell my.py", "my.py cannot be loaded: SyntaxError"),
-    ("solutions.py lstm a.py", "usage: "), ("solutions.py gru my.py", "my.py exists"),
+    ("solutions.py lstm a.py", "invalid choice: 'lstm'"),
+    ("solutions.py gru my.py", "my.py exists"),
     ("solutions.py gru no/a.py", "cannot write no/a.py: No such")])
 def test_errors(command, message, tmp_path):
     (tmp_path / "my.py").write_text("1 +\n")
@@ -237,7 +239,7 @@ def test_readme(capsys):
     rows = re.findall(r"`cp (\S+) (\S+)` \| `python exercises/check.py (\S+) (\S+)`", text)
     assert [(name, script) for script, copied, name, checked in rows if copied == checked] == [
         (name, script) for name, (script, *_) in solutions.SOLUTIONS.items()]
-    assert check.main(["cell", str(ROOT / "lstm-numpy.py")]) == 1
+    assert check.work(["cell", str(ROOT / "lstm-numpy.py")]) == 1
     assert capsys.readouterr().out.startswith(re.search(r"^(forward.*); …$", text, re.M)[1])
 
 

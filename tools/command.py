@@ -1,4 +1,5 @@
-"""What the commands in data/, pictures/ and bench/ share: how they load a script, and how they end.
+"""What the commands in data/, pictures/, bench/ and exercises/ share: how they load a script, how
+they end.
 
 Python looks for modules in a command's own folder alone, so above the import stands
 
@@ -106,16 +107,24 @@ def whole_file(path):
             os.remove(temporary)
 
 
-def say(text, file=None):
+def say(text, file=None, end="\n"):
     """Print; what could steer a terminal is spelt out."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    print(line, file=file or sys.stdout, flush=True)
+    print(line, file=file or sys.stdout, end=end, flush=True)
+
+
+def one_line(text):
+    """A message without line breaks, cut if it is long."""
+    line = " ".join(text.split())
+    return line if len(line) < 500 else line[:500] + " ..."
 
 
 def run(name, work, argv=None):
     """The exit status of work(argv): its own, 2 after one line on standard error, 130 after Ctrl-C,
     141 if standard output is a closed pipe. A mistake in the code stays a traceback."""
     try:
+        if hasattr(sys.stdout, "reconfigure"):          # for what the terminal's encoding lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             status = work(argv) or 0
         except SystemExit as e:                         # of --help
@@ -134,8 +143,7 @@ def run(name, work, argv=None):
     except OSError as e:
         message = f"cannot write {e.filename or 'the output'}: {e.strerror or e}"
     if sys.stderr:
-        line = " ".join(f"{name}: {message}".split())
-        say(line if len(line) < 500 else line[:500] + " ...", file=sys.stderr)
+        say(one_line(f"{name}: {message}"), file=sys.stderr)
     return 2
 
 
