@@ -91,16 +91,18 @@ def test_commands_run_and_print_what_is_shown(ran, name):
 @posix
 def test_outputs_to_the_letter(ran):
     """What does not depend on the machine: a sample at temperature 0, the first line of a run, and
-    the BPC after 100 iterations, but for rounding."""
+    the BPC of its first window. Rounding, which differs between the kernels of BLAS, grows from
+    step to step: after 100 iterations they were up to 0.08 BPC apart."""
     _, printed = ran("memory.md")
     command, shown = next(item for item in commands("memory.md") if item[1])
     assert printed[command].stdout.splitlines() == shown
     shown = next(shown for _, shown in commands("README.md") if shown)
     lines = python(ROOT, "lstm-numpy.py", "--iters", 100, "--sample_length", 0).stdout.splitlines()
     assert lines[0] == shown[0]
-    bpc = [float(re.search(r"iter 100, ([\d.]+) BPC", "\n".join(text))[1])
-           for text in (lines, shown)]
-    assert bpc[0] == pytest.approx(bpc[1], abs=0.01)
+    for iteration, bound in (1, 1e-3), (100, 0.3):
+        bpc = [float(re.search(rf"iter {iteration}, ([\d.]+) BPC", "\n".join(text))[1])
+               for text in (lines, shown)]
+        assert bpc[0] == pytest.approx(bpc[1], abs=bound)
 
 
 @functools.cache
