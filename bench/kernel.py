@@ -14,6 +14,7 @@ import sys
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
 import command                                                  # noqa: E402
 
+FIRST = min(getattr(os, "sched_getaffinity", lambda _: [0])(0))     # core of this process
 VARIABLES = "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"
 FLAGS = "batchsize", "hidden", "seqlength", "locations", "width", "heads"
 LSTM = "64/256/25", "16/32/25", "64/128/25", "32/128/50", "64/256/50"   # the default comes first

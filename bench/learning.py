@@ -141,7 +141,7 @@ def work(argv):
     p.add_argument("--seeds", type=command.number(int, 0, 2**62), nargs="+", default=[1, 2, 3])
     p.add_argument("--sides", nargs="+", default=list(COLOURS)[:-1], choices=list(COLOURS)[:-1])
     p.add_argument("--nanogpt", help="folder of a clone with its Shakespeare prepared")
-    p.add_argument("--core", type=int, default=0)
+    p.add_argument("--core", type=int, default=kernel.FIRST)
     p.add_argument("--png", default=PNG, help="draw it here; '': no picture")
     args = p.parse_args(argv)
     args.flags = [f"--val={args.val}", *[f"--data={args.data}"] * bool(args.data)]

@@ -40,7 +40,7 @@ def work(argv):
     p.add_argument("other", type=pathlib.Path, help="folder of the other version")
     p.add_argument("--models", nargs="+", default=list(SIZES), choices=SIZES)
     p.add_argument("--sizes", nargs="+", metavar="SIZE", help="/".join(FLAGS))
-    p.add_argument("--core", type=int, default=0)
+    p.add_argument("--core", type=int, default=kernel.FIRST)
     kernel.add_turns(p, 7, 4)
     args = p.parse_args(argv)
     rows = kernel.rows(args.models, args.sizes)

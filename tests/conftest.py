@@ -24,15 +24,19 @@ import pytest
 from loading import ROOT, load
 
 MODELS = ["rnn", "lstm", "dnc"]
+os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="mpl-"))
+with contextlib.suppress(ImportError):      # it makes its cache of fonts here, and may say so
+    import matplotlib.font_manager          # noqa: F401
 # As it was before a test imports a script, which sets BLAS threads; a user's output is buffered
-ENVIRONMENT = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+ENVIRONMENT = {name: x for name, x in os.environ.items()
+               if name not in ("PYTHONUNBUFFERED", "FORCE_COLOR", "PYTHON_COLORS")}
 SMALL = "--hidden 8 --batchsize 4 --seqlength 10 --sample_length 0 --check_interval 0".split()
 SMALL_MEMORY = "--locations 5 --width 4 --heads 2".split()
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"    # what steers a terminal, but tab and newline
 
 # A job in the background ignores Ctrl-C, one of nohup a hangup, too; and so would all processes
 # that the tests start and interrupt. They do not inherit handlers.
-for name in ("SIGINT", "SIGHUP"):
+for name in ("SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1"):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
         signal.signal(getattr(signal, name), lambda *_: None)
 

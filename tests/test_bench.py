@@ -3,6 +3,7 @@ tables come out. No figure is looked at."""
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from conftest import ENVIRONMENT, ROOT, load, posix, python
 
 sys.path.append(str(ROOT / "bench"))        # benches import from their folder
-KERNEL = os.environ.get("OPENBLAS_CORETYPE", "")
+KERNEL = os.environ.get("OPENBLAS_CORETYPE") or "Haswell" * ("OPENBLAS_L2_SIZE" in os.environ)
 KERNEL = ["--kernel", KERNEL] if KERNEL else []
 SHORT = "--turns 1 --seconds 0.01".split()
 
@@ -46,8 +47,8 @@ def bench(folder, name, *flags, status=0, **options):
     ("learning.py", "--png= --core 999", "no such core"),
     ("learning.py", "--png= --nanogpt none", "is not the text"),
     ("versions.py", "none", "no rnn-numpy.py in none"), ("versions.py", "", "required: other"),
-    ("versions.py", f"{ROOT} --seconds -1", "--seconds"),
-    ("versions.py", f"{ROOT} --core 999", "no such core")])
+    ("versions.py", f"{shlex.quote(str(ROOT))} --seconds -1", "--seconds"),
+    ("versions.py", f"{shlex.quote(str(ROOT))} --core 999", "no such core")])
 def test_arguments_are_checked_first(tmp_path, name, flags, words):
     if "core" in words and not hasattr(os, "sched_setaffinity"):
         pytest.skip("processes cannot be kept on a core")
@@ -56,7 +57,7 @@ def test_arguments_are_checked_first(tmp_path, name, flags, words):
     if "nanogpt" in flags:
         pytest.importorskip("torch")
     (tmp_path / "short.txt").write_text("It rang.\n" * 300)
-    out, said = bench(tmp_path, name, *flags.split(), status=2, timeout=60)
+    out, said = bench(tmp_path, name, *shlex.split(flags), status=2)
     assert out == "" and words in said
 
 

@@ -406,7 +406,7 @@ def test_a_checkpoint_runs_no_script_but_the_three(network, tmp_path):
 
 def limit_memory():
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (3 * 10**8, 3 * 10**8))
+    resource.setrlimit(resource.RLIMIT_AS, (5 * 10**8, 5 * 10**8))
 
 
 @posix

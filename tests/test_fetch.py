@@ -67,8 +67,10 @@ def server():
 
 
 @pytest.fixture
-def fetch(server, tmp_path, capsys):
+def fetch(server, tmp_path, capsys, monkeypatch):
     """fetch(NAME, expected status): what it prints, and what is in the folder afterwards."""
+    for name in "no_proxy", "NO_PROXY":
+        monkeypatch.setenv(name, "127.0.0.1")
     main, total = runpy.run_path(str(SCRIPT))["main"], hashlib.sha256(TEXT).hexdigest()
     sources = main.__globals__["SOURCES"]
     for name, (what, url, known, files) in sources.items():

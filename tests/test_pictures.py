@@ -411,7 +411,7 @@ def test_a_picture_that_fails_leaves_the_one_before(folder, tmp_path, command):
     pytest.importorskip("matplotlib")
     before = {path for path in folder.iterdir()}
     (folder / "d.png").write_text("before")
-    shell = shlex.join(map(str, [sys.executable, *command, "--out", "d.png"]))
+    shell = shlex.join(map(str, [sys.executable, "-B", *command, "--out", "d.png"]))
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; ulimit -f 2; {shell}"], cwd=folder,
                           capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
