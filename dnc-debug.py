@@ -325,6 +325,8 @@ def load(path):
     """The script at path as a module, with this file's flags, and with checks around training."""
     script = types.ModuleType("script")
     script.__file__ = path
+    if os.path.exists(path) and not os.path.isfile(path):   # a pipe would let us wait for ever
+        raise OSError(0, "it is not a regular file")
     with open(path, "rb") as file:
         exec(compile(file.read(), path, "exec"), vars(script))
     script.__doc__, script.PROGRAM = __doc__, "dnc-debug.py"
@@ -348,7 +350,9 @@ def main(argv=None):
     """Run the command line; returns the exit status."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--script", nargs="?")       # the other flags depend on the script
-    path = first.parse_known_args(argv)[0].script or os.path.join(FOLDER, "dnc-numpy.py")
+    first.add_argument("-h", "--help", action="store_true")
+    known, _ = first.parse_known_args(argv)
+    path = known.script or os.path.join(FOLDER, "dnc-numpy.py")
     script = None
     try:
         script = load(path)
@@ -356,14 +360,14 @@ def main(argv=None):
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             return script.main(argv)
     except (Exception, SystemExit) as e:            # whatever a script may do
-        if script and isinstance(e, SystemExit):    # --help
+        if script and known.help and isinstance(e, SystemExit):
             raise
         line = f"cannot {'check' if script else 'load'} {path}: {type(e).__name__}: "
         line += getattr(e, "strerror", None) or str(e)
         line += "".join([f" ({frame.name}, line {frame.lineno})" for frame in
                          traceback.extract_tb(e.__traceback__) if frame.filename == path][-1:])
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        print(f"dnc-debug.py: {line}", file=sys.stderr)
+        print(f"dnc-debug.py: {line[:500]}{' ...' * (len(line) > 500)}", file=sys.stderr)
         return 2
 
 

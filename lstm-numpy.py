@@ -34,6 +34,7 @@ The equations, names and log are those of github.com/krocki/dnc.
 """
 # ---- common: imports (blocks like this are the same, to the byte, in all three scripts) ----
 import argparse
+import codecs
 import contextlib
 import io
 import itertools
@@ -266,7 +267,7 @@ def say(text, end="\n", file=None):
 def read_text(path, encoding):
     """The characters of a file. Newlines become \\n, but latin-1 takes bytes one to one."""
     try:
-        newline = "" if encoding.lower() in ("latin-1", "latin1", "iso-8859-1") else None
+        newline = "" if codecs.lookup(encoding).name == "iso8859-1" else None
         with open(path, encoding=encoding, newline=newline) as file:
             return file.read().removeprefix("\ufeff")       # the byte order mark is not text
     except UnicodeDecodeError as e:
@@ -667,6 +668,7 @@ def parse(argv):
         hint = "; a value that begins with - needs --flag=VALUE" if "expected" in message else ""
         raise Failure(f"{message}{hint} (see --help)")
     p.error = error
+    p.print_help = lambda: say(p.format_help(), end="")     # it fails if the output does
     for title, flags in GROUPS.items():
         group = p.add_argument_group(title)
         for name, (kind, _, default, unit, meaning) in flags.items():
@@ -687,8 +689,8 @@ def settle(given, run):
             raise Failure(f"--{name} {new}: {args.load} has {old}, which stays")
     if (args.val or 0) >= 1 and not (args.val == 1 and run and args.iters == 0):
         raise Failure("--val is a share below 1; only --load FILE --iters 0 takes 1")
-    if args.iters == 0 and args.save:
-        raise Failure("--iters 0 trains nothing that --save could keep")
+    if args.iters == 0 and (args.save or args.fname):
+        raise Failure("--iters 0 trains nothing that --save or --fname could keep")
     args.timelimit = args.timelimit or (45 if args.iters is None else math.inf)
     if args.prime[:1] == "@":
         args.prime = read_text(args.prime[1:], args.encoding)

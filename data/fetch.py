@@ -14,6 +14,9 @@ import signal
 import sys
 import tempfile
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import command                                                  # noqa: E402
+
 # name: what, address, sum of the archive, {file: (its name in the archive, or download; its sum)}
 SOURCES = {
     "alice29": (
@@ -68,27 +71,28 @@ def fetch(name, folder):
     return f"{', '.join(files)}: fetched and checked"
 
 
-def main(argv=None):
-    """Run the command line; returns the exit status: 2 if the text cannot be had."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))     # cleans up
-    p = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
+def work(argv):
+    """The command line; fails if the text cannot be had."""
+    p = command.Parser(prog="fetch.py", formatter_class=argparse.RawTextHelpFormatter)
     p.epilog = "\n".join(f"  {name:16} {what}" for name, (what, *_) in SOURCES.items())
     p.add_argument("name", metavar="NAME", choices=SOURCES)
     p.add_argument("--out", metavar="DIR", default=os.path.dirname(os.path.abspath(__file__)),
                    help="folder to put it in (default: where fetch.py is)")
     args = p.parse_args(argv)
     try:
-        print(fetch(args.name, args.out))
-        return 0
-    except KeyboardInterrupt:
-        return 130
+        said = fetch(args.name, args.out)
     except ImportError:
-        message = "this needs pooch and tqdm: pip install -r data/requirements.txt"
+        raise command.Failure("this needs pooch and tqdm: pip install -r data/requirements.txt")
     except Exception as e:                              # of the network, an archive, the disk
-        message = e
-    print(f"fetch.py: {args.name}:", *str(message).split(), file=sys.stderr)
-    return 2
+        raise command.Failure(f"{args.name}: {e}")
+    command.say(said)
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))     # cleans up
+    return command.run("fetch.py", work, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main())

@@ -190,6 +190,8 @@ def only_arrays(results):
 
 
 def same(what, found, expected):
+    if not isinstance(found, dict):
+        raise Wrong(f"{what} returns no dict, but {type(found).__name__}")
     for name in {**expected, **found}:
         is_, should = found.get(name, "missing"), expected.get(name, "absent")
         if is_ != should:
@@ -416,14 +418,14 @@ def check(name, path):
             for what, function, *args in checks(name, module):
                 say(what, end=": ")
                 function(*args)
-                if sys.stdout.closed:
+                if getattr(sys.stdout, "closed", True):
                     raise Failure(f"{path} has closed standard output")
                 say("ok")
     except Wrong as e:
         say(one_line(f"WRONG: {e}"))
         return 1
     except Failure:
-        if not sys.stdout.closed:
+        if not getattr(sys.stdout, "closed", True):
             say("")                                     # its message goes to standard error
         raise
     say(f"right: {path} solves {name}")

@@ -45,9 +45,10 @@ def read_log(path):
                 continue
             seconds, training, heldout, _ = map(float, cells)
             before, characters = next(row for row in reversed(done) if row[0] < int(name))
-            if not (0 <= seconds < 1e12 and 0 <= training < LARGEST and not heldout >= LARGEST):
-                raise ValueError
             characters += (int(name) - before) * per_iteration
+            if not (0 <= seconds < 1e12 and 0 <= training < LARGEST and characters < 1e18
+                    and (0 <= heldout < LARGEST or math.isnan(heldout))):
+                raise ValueError
         except (ValueError, KeyError, TypeError, StopIteration):
             skipped += 1
             continue

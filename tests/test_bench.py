@@ -120,3 +120,13 @@ def test_the_other_benches_measure(tmp_path):
     rows = re.findall(r"^\| (rnn|article's way) \| 1 \|.* (\d+\.\d{3}) \|$", out, re.M)
     assert [name for name, _ in rows] == ["rnn", "article's way"]
     assert len(list(tmp_path.glob("*.png"))) == 2 * (len(more) - 1)
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("--turns 0", "--turns"), ("--seconds 0", "--seconds"), ("--sizes 64/128", "no size"),
+    ("--models dnc --sizes 64/128/25", "no size of dnc"), ("--workers 1", "--workers"),
+    ("--sizes 1/8/5", "fewer streams")])
+def test_arguments_of_the_bench_of_workers(tmp_path, flags, words):
+    done = python(tmp_path, ROOT / "parallel" / "bench.py", *flags.split(), status=2,
+                  says=r"parallel/bench\.py: ")
+    assert done.stdout == "" and words in done.stderr

@@ -345,3 +345,18 @@ def test_a_mistake_in_the_model_is_a_traceback(script):
         assert line in done.stderr and (f"saved {name}" in done.stdout) == (name == "a.npz")
     assert_same(script.saved(), script.saved("good.npz"))
     assert names(script.folder) == {"text.txt", "mine.py", "a.npz", "good.npz"}
+
+
+@pytest.mark.parametrize("length", [26, 30])
+def test_all_sizes_at_their_smallest(script, length):
+    """One of each; a text hardly longer than its alphabet."""
+    script.text.write_text("abcdefghijklmnopqrstuvwxyzabcd"[:length])
+    one = [f"--{name}=1" for name in "hidden batchsize seqlength locations width heads".split()
+           if name in script.module.TABLE]
+    script.train("--iters 60 --check_interval 20 --sample_length 9 --save a.npz", *one)
+    script.run("--load a.npz --iters 3 --save a.npz --check_interval 1")
+    script.run("--load a.npz --iters 0 --val 1 --data text.txt")
+    if script.model == "dnc":
+        pytest.importorskip("matplotlib")
+        python(script.folder, ROOT / "pictures" / "memory.py", "--load", "a.npz", "--text", "abc",
+               "--out", "a.png")

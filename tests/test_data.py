@@ -404,6 +404,32 @@ def test_a_checkpoint_runs_no_script_but_the_three(network, tmp_path):
     assert "another program" in done[1] and not (tmp_path / "ran").exists()
 
 
+def test_batches_are_short():
+    """So many lines that their states take 4 MB."""
+    for model, flag, most in ("rnn", "--hidden=8", 256), ("dnc", "--locations=256", 13):
+        script = load(f"{model}-numpy.py")
+        _, run, _ = script.begin(
+            ["--data", str(ROOT / "data" / "metro.txt"), "--seqlength=2", flag])
+        pieces = load("data/parts.py").batches(script, run, ["ab>ab\n"] * 999)
+        assert max(map(len, pieces)) == most
+
+
+@pytest.mark.parametrize("command", [
+    "exercises/check.py cell {}.py", "exercises/solutions.py gru {}/a.py", "data/parts.py {0} {0}",
+    "data/tasks.py copy --out {}/a.txt", "pictures/curves.py {}.tsv --out a.png"])
+def test_names_that_steer_a_terminal(command, tmp_path):
+    if "pictures" in command:
+        pytest.importorskip("matplotlib")
+    script, *flags = command.format("\x1b[2J\x9b").split(" ")
+    assert r"\x1b[2J\x9b" in python(tmp_path, ROOT / script, *flags, status=2).stderr
+
+
+def test_a_closed_standard_output(monkeypatch):
+    (out := io.TextIOWrapper(io.BytesIO())).close()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert load("tools/command.py").run("a.py", lambda argv: 0) == 0
+
+
 def limit_memory():
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (5 * 10**8, 5 * 10**8))

@@ -375,10 +375,24 @@ def test_failure(flags, folder):
 @pytest.mark.parametrize("function, old, new, says", [
     ("forward", "np.empty((2, S, B, H), Whh.dtype)", "np.empty((2, S, B, H))", "ComplexWarning"),
     ("forward", "+ by.T\n", "+ by.T\n    y = y.real\n", "loses the imaginary part of"),
+    ("forward", "+ by.T\n", "+ by.T\n    sys.exit()\n", "SystemExit"),
+    ("forward", "+ by.T\n", "+ by.T\n    raise ValueError(9999 * 'long ')\n", "ValueError: long"),
     ("init_params", "(rng, V, args)", "(rng, V)", "TypeError: init_params()"),
     ("state_shapes", "(B, hidden):", "(B, hidden, depth):", "TypeError: state_shapes()")])
 def test_a_script_that_cannot_be_checked(function, old, new, says):
-    assert says in run(*SMALL, "--script", changed("rnn", function, old, new), status=2)
+    said = run(*SMALL, "--script", changed("rnn", function, old, new), status=2)
+    assert says in said and len(said) < 1500
+
+
+def test_help_says_what_the_limit_does_not_cover(folder):
+    said = " ".join(python(folder, ROOT / "dnc-debug.py", "--help").stdout.split())
+    assert "--timelimit SECONDS of training; two checks come on top" in said
+
+
+@posix
+def test_a_script_that_is_no_regular_file(folder):
+    os.mkfifo("pipe")
+    assert "regular file" in run("--script", "pipe", status=2)
 
 
 def test_other_flags(folder):

@@ -87,6 +87,7 @@ def test_a_best_is_never_lost(rnn):
         error = rnn.train(f"--iters 2 --load a.npz {BEST} {flags}", status=2).stderr
         assert "--save another name" in error
     assert names(rnn.folder) == {"text.txt", "other.txt", "a.npz", "a.best.npz"}
+    assert (rnn.folder / "a.best.npz").read_text() == "another run's"
     rnn.train(f"--iters 2 --load a.npz {BEST} --val 0.2 --save b.npz")
     assert rnn.saved("b.npz")["best_iter"] == 52
 

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ENVIRONMENT, ROOT, load, posix, python
+from conftest import ENVIRONMENT, ROOT, load, posix, prepared, python
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
@@ -202,3 +202,20 @@ def test_the_weights_in_pytorch(ran, monkeypatch):
     y, _, _ = script.forward(run.best_params, ids, script.zero_state(run, 1))
     np.testing.assert_allclose(names["y"].detach(), y[:, 0], rtol=1e-4, atol=1e-5)
     assert isinstance(names["rnn"], torch.nn.RNN)
+
+
+def test_the_readmes_rate_for_another_text(tmp_path):
+    """Better than a lower one, and than afresh."""
+    rate = re.search(r"--data other\.txt --save other\.npz --lr (\S+)", TEXT["README.md"])[1]
+    lstm, story = prepared("lstm", tmp_path), (ROOT / "data" / "gull-rock.txt").read_text("utf-8")
+    lstm.text.write_text(story[:60_000], encoding="utf-8")
+    (tmp_path / "other.txt").write_text(story[100_000:108_000], encoding="utf-8")
+    flags = "--hidden 32 --batchsize 16 --dropout 0 --check_interval 25 --iters"
+    lstm.train(f"{flags} 300 --save tale.npz")
+
+    def best(name, *more):
+        lstm.train(f"{flags} 75 --data other.txt --save {name}.npz", *more)
+        return lstm.saved(f"{name}.npz")["best"]
+    tuned = best("other", "--load", "tale.npz", "--lr", rate)       # 2.46
+    assert tuned < best("slow", "--load", "tale.npz", "--lr", "0.02") - 0.05        # 2.56
+    assert tuned < best("fresh") - 0.2                              # 2.82

@@ -206,6 +206,8 @@ HOSTILE = [     # what stands in rnn-numpy.py, what is there instead, status, wh
     (RETURN, "    return y.reshape(S, B, V).astype(object), {", 2, "y is no array"),
     (RETURN, "    return y.T, {", 1, r"y is \(7, 2\), should be \(1, 2, 7\)"),
     (RETURN, "    return {", 1, "WRONG: forward: ValueError"),
+    ('    return {"h": (B, hidden)}', "    return None", 1, "state_shapes returns no dict"),
+    (RETURN, "    sys.stdout = None\n" + RETURN, 2, "has closed standard output"),
     (RETURN, "    sys.stdout.close()\n" + RETURN, 2, "has closed standard output"),
     (RETURN, "    os.close(1)\n" + RETURN, 2, "cannot write the output: Bad file descriptor"),
     ('MODEL = "rnn"\n', 'raise ValueError("\\x1b[31m\\n\\x07")\n', 2, r"\\x1b\[31m \\x07"),

@@ -80,7 +80,8 @@ REFUSED = {         # flags, raw text ("": that of the tests), what the line nam
     "all held out of nothing": ("--val 1 --iters 0", "", "--val.*--load FILE --iters 0"),
     "an unset variable": ("--save=", "", "--save"),
     "an unset variable, for the log": ("--fname=", "", "--fname"),
-    "nothing to save": ("--iters 0 --save a.npz", "", "--save")}
+    "nothing to save": ("--iters 0 --save a.npz", "", "--save"),
+    "nothing to log": ("--iters 0 --fname log.tsv", "", "--fname")}
 
 
 @pytest.mark.parametrize("flags, raw, named", REFUSED.values(), ids=REFUSED)
@@ -487,6 +488,7 @@ SAMPLED = "--load a.npz --iters 0 --sample_length"
     ("--iters 3 --print_interval 1 --save b.npz 2>&-", [0], 5),
     ("--iters 3 --save b.npz >&- 2>&-", [0], 0), ("--data nowhere.txt >&- 2>&-", [2], 0),
     ("--data nowhere.txt 2>&1 | :", [2], 0),
+    ("--help > /dev/full", [1], 0),
     ("--iters 4 --save b.npz > /dev/full", [1], 0), (f"{SAMPLED} 9 > /dev/full", [1], 0)])
 def test_output_that_nobody_reads(rnn, saved, shell, statuses, lines):
     """No message of the interpreter's own; one line if a disk is full."""
@@ -534,11 +536,11 @@ def test_control_c_ends_a_long_sample(rnn, saved):
         assert process.returncode == 130 and err == b"" and out.endswith(b"\n----\n")
 
 
-def test_terminal_that_cannot_show_the_text(rnn):
+def test_terminal_that_cannot_show_the_text(script):
     """In the C locale without UTF-8, what cannot be shown is spelt out, on both streams."""
-    rnn.text.write_text("häßlich, 漢字, 😀\n" * 30, encoding="utf-8")
+    script.text.write_text("häßlich, 漢字, 😀\n" * 30, encoding="utf-8")
     env = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii")
-    out = rnn.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30",
+    out = script.train("--iters 1 --check_interval 1 --sample_length 400 --temperature 1e30",
                     env=env).stdout
     assert out.isascii() and r"\xe4" in out and r"\u6f22" in out
-    assert r"\udcc3\udca9.txt" in rnn.train("--data é.txt", env=env, status=2).stderr
+    assert r"\udcc3\udca9.txt" in script.train("--data é.txt", env=env, status=2).stderr

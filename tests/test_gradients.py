@@ -321,3 +321,18 @@ def test_iterate(name, dtype, clip, dropout, size, monkeypatch):
               pytest.raises(model.Failure, match="not finite in iteration 9")):
             model.iterate(args, run, text)
     np.testing.assert_equal(vars(run), before)
+
+
+@pytest.mark.parametrize("u", [
+    np.zeros(7), np.ones(7), np.arange(7) != 2, np.arange(7) // 2 != 1, np.full(7, 0.5),
+    np.zeros(1), np.ones(1), np.zeros(512), np.ones(512), np.full(512, 0.5), np.arange(512) != 99],
+    ids=lambda u: f"{u.size}, {u.sum():g}")
+def test_allocation_at_its_limits(u):
+    """All free, all used, one or two free, all alike; NumPy has nothing to warn of."""
+    u, rng = np.array(u, float)[None], np.random.default_rng(1)
+    d, z = rng.standard_normal(u.shape), u.astype(complex)
+    with np.errstate(all="raise", under="ignore"):
+        a, back = DNC.allocation(u)
+        du = back(d)
+    assert np.isfinite(a).all() and a.min() >= 0 and a.sum() <= 1 + 1e-12
+    assert agree(complex_step(lambda: (DNC.allocation(z)[0] * d).sum(), z), du)

@@ -356,15 +356,23 @@ def test_what_is_no_row_is_left_out(tmp_path):
     row, lines = "{}\t1\t5\tnan\t9\n", [
         "2\t1", "x", "", "# a note", "2.5\t1\t5\tnan\t9", "2\t1\t1e308\tnan\t9",
         "2\t1\tnan\tnan\t9", "2\tnan\t5\tnan\t9", "2\t-1\t5\tnan\t9", "2\t1\t5\tinf\t9",
-        "0\t1\t5\tnan\t9", "-2\t1\t5\tnan\t9"]
+        "0\t1\t5\tnan\t9", "-2\t1\t5\tnan\t9", "2\t1\t5\t-inf\t9", "2\t1\t5\t-1e308\t9",
+        "9" * 400 + "\t1\t5\tnan\t9"]
     good = LOG.format(2, 10) + row.format(1)
     (tmp_path / "a.tsv").write_text(good + "\n".join(lines) + "\n" + row.format(3))
     (tmp_path / "b.tsv").write_text(good + row.format(3))
     curves = load("pictures/curves.py")
-    expected = *curves.read_log(tmp_path / "b.tsv")[:2], 12
+    expected = *curves.read_log(tmp_path / "b.tsv")[:2], 15
     assert repr(curves.read_log(tmp_path / "a.tsv")) == repr(expected)      # nan is not nan
     done = python(tmp_path, CURVES[0], "b.tsv", "a.tsv", "--out", "a.png", line=True)
-    assert "a.tsv: 12 lines are no rows" in done.stderr and (tmp_path / "a.png").exists()
+    assert "a.tsv: 15 lines are no rows" in done.stderr and (tmp_path / "a.png").exists()
+
+
+@posix
+def test_a_pipe_is_no_log(tmp_path):
+    pytest.importorskip("matplotlib")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path, "no regular file", CURVES[0], "pipe", "--out", "b.png")
 
 
 def test_running_mean():

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -178,3 +179,20 @@ def test_the_name_of_the_text_is_in_the_checkpoint(rnn, kind):
     assert done.stdout == learnt
     assert r"t\x1b[2J.txt is not a file: name the text with --data" in done.stderr
     assert "learnt" not in rnn.run("--load a.npz --iters 0 --sample_length 9").stdout
+
+
+@pytest.mark.parametrize("at", [1, 20, 43])
+def test_a_signal_and_the_rest_are_one_run(script, monkeypatch, at):
+    """With resets, SIGTERM in any iteration, and 37 more: every array of one run."""
+    flags, iterate = "--reset e --dropout 0.4 --save", script.module.iterate
+    script.train(f"--iters {at + 37} {flags} whole.npz")
+
+    def interrupted(args, run, text):
+        if run.iter + 1 == at:
+            signal.raise_signal(signal.SIGTERM)
+        return iterate(args, run, text)
+    monkeypatch.setattr(script.module, "iterate", interrupted)
+    assert script.main([*script.small, *f"--iters 99 {flags} part.npz".split()]).returncode == 143
+    assert script.saved("part.npz")["iter"] == at
+    script.run("--iters 37 --load part.npz --save part.npz --check_interval 0")
+    assert_same(script.saved("whole.npz"), script.saved("part.npz"))

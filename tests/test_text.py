@@ -114,3 +114,9 @@ def test_a_run(raw, encoding, prime, model, val, temperature):
             shown = STEERS.sub(lambda c: ascii(c[0])[1:-1], prime)
             assert again.partition("\n")[2].startswith("----\n" + shown)
             assert not STEERS.search(again)
+
+
+@pytest.mark.parametrize("name", ["latin-1", "LATIN1", "iso-8859-1", "latin_1", "L1"])
+def test_latin_1_by_any_name(name, tmp_path):
+    (tmp_path / "text.txt").write_bytes(b"a\r\nb\r")
+    assert COMMON.read_text(tmp_path / "text.txt", name) == "a\r\nb\r"

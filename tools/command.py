@@ -11,6 +11,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -101,6 +102,8 @@ def whole_file(path):
     temporary = os.path.join(os.path.dirname(path), os.urandom(8).hex() + os.path.splitext(path)[1])
     try:
         yield temporary
+        if os.path.exists(path):
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
@@ -123,13 +126,13 @@ def run(name, work, argv=None):
     """The exit status of work(argv): its own, 2 after one line on standard error, 130 after Ctrl-C,
     141 if standard output is a closed pipe. A mistake in the code stays a traceback."""
     try:
-        if hasattr(sys.stdout, "reconfigure"):          # for what the terminal's encoding lacks
-            sys.stdout.reconfigure(errors="backslashreplace")
+        if not getattr(sys.stdout, "closed", True) and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")   # what the terminal's encoding lacks
         try:
             status = work(argv) or 0
         except SystemExit as e:                         # of --help
             status = e.code or 0
-        if sys.stdout:
+        if not getattr(sys.stdout, "closed", True):
             sys.stdout.flush()                          # or else it fails at exit
         return status
     except KeyboardInterrupt:
