@@ -357,8 +357,9 @@ def test_its_own_training_has_no_dropout(folder):
 
 FILES = {"broken.py": "def", "none.py": "x = 1", "leaves.py": "raise SystemExit", "fails.py": "1/0"}
 FAILURES = {                                    # flags: what the line names
-    "--script nowhere.py": "nowhere.py", "--script .": "regular file", "--script broken.py": "syntax",
-    "--script none.py": "GROUPS", "--script leaves.py": "SystemExit",
+    "--script nowhere.py": "nowhere.py", "--script .": "regular file",
+    "--script broken.py": "syntax", "--script none.py": "GROUPS",
+    "--script leaves.py": "SystemExit",
     "--script fails.py": "division", "--script \x1b[2J\x9bx.py": r"\x1b[2J\x9bx.py",
     "--script": "--script", "--gradcheck 0": "--gradcheck", "--iters 0": "--iters",
     "--check_interval 0": "--check_interval", "--data none.py": "none.py is too short"}
