@@ -16,6 +16,7 @@ import pytest
 from conftest import ENVIRONMENT, ROOT, load, posix, prepared, python
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+EVERY = [*PAGES, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("*/README.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 SHORTER = [                                     # to a command that matches, this is added
     (r"python (?:rnn|lstm|dnc)-numpy\.py(?!.*--iters 0)", " --iters 2 --sample_length 5"),
@@ -150,8 +151,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*/README.md"))],
-                         ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text(encoding="utf-8"))):
         if not target.startswith("http"):
@@ -160,10 +160,10 @@ def test_links_lead_somewhere(page):
             assert other.exists() and (not anchor or anchor in anchors(other)), target
 
 
-@pytest.mark.parametrize("name", TEXT)
-def test_prose_is_at_most_100_columns_wide(name):
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_at_most_100_columns_wide(page):
     """But for tables, and for what has no place to break."""
-    for line in prose(TEXT[name]).splitlines():
+    for line in prose(page.read_text(encoding="utf-8")).splitlines():
         assert len(line) <= 100 or line.startswith("|") or " " not in line.strip(), line
 
 
