@@ -56,6 +56,7 @@ def ran(tmp_path_factory):
         folder, printed = tmp_path_factory.mktemp("docs") / "copy", {}
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
         story = (folder / "data" / "gull-rock.txt").read_text(encoding="utf-8")
+        (folder / "data" / "tinyshakespeare.txt").write_text(story, encoding="utf-8")   # or fetched
         (folder / "other.txt").write_text(story[5000:9000], encoding="utf-8")
         for command in dict.fromkeys(command for command, _ in commands(name)):
             drawn = "pictures/" in command and not importlib.util.find_spec("matplotlib")
